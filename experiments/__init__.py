@@ -1,0 +1,1 @@
+"""Reproductions of published active-learning experiments with jal."""

@@ -1,0 +1,1 @@
+"""Deep active learning as pure JAX functions."""

@@ -1,0 +1,247 @@
+"""A convolution whose gradients are as fast inside a scan as outside.
+
+XLA's CPU backend brings a convolution into the layout of its fast kernel only in the
+entry computation of a program, not in the body of a `scan` (jax-ml/jax#12868).
+Forward convolutions in channel-last layout need no change, but the two that autodiff
+makes for the gradients do, and are 13 to 40 times slower in a loop. Here both are
+written in channel-last layout to begin with.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def cpu_compiler_options() -> dict[str, str]:
+    """Options for `jax.jit(..., compiler_options=)` that suit training on this backend.
+
+    On CPU, XLA's fusion of convolutions into its forward-only kernels makes every
+    convolution whose output is kept for a gradient 2 to 3 times slower; this turns it
+    off. Empty on other backends, and where this jax does not know the option.
+
+    Returns:
+      A dict for `compiler_options`, which `jax.jit` takes at the top level only.
+
+    >>> fast = jax.jit(jnp.tanh, compiler_options=cpu_compiler_options())
+    >>> float(fast(0.0))
+    0.0
+    """
+    return dict(_known_options(jax.default_backend()))
+
+
+@functools.cache
+def _known_options(backend: str) -> tuple[tuple[str, str], ...]:
+    if backend != "cpu":
+        return ()
+    options = {"xla_cpu_experimental_ynn_fusion_type": ""}
+    try:
+        jax.jit(lambda: jnp.zeros(()), compiler_options=options).lower().compile()
+    except Exception:  # the backend raises its own error type for an unknown name
+        return ()
+    return tuple(options.items())
+
+
+def conv_general_dilated(
+    lhs: jax.Array,
+    rhs: jax.Array,
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers=None,
+    feature_group_count: int = 1,
+    batch_group_count: int = 1,
+    precision=None,
+    preferred_element_type=None,
+) -> jax.Array:
+    """`jax.lax.conv_general_dilated` with gradients that stay fast inside a scan.
+
+    Takes the same arguments and returns the same values; pass it to
+    `flax.linen.Conv` or `flax.nnx.Conv` as `conv_general_dilated=`. Reverse mode only.
+    Convolutions that are not channel-last (as Flax's are) or use `batch_group_count`
+    are handed to `jax.lax` unchanged.
+
+    Args:
+      lhs: [B, ..., D] input, spatial axes between.
+      rhs: [..., D / groups, features] kernel.
+      window_strides: one stride per spatial axis.
+      padding: "SAME", "VALID", or a (low, high) pair per spatial axis.
+      lhs_dilation: input dilation per axis (transposed convolution).
+      rhs_dilation: kernel dilation per axis.
+      dimension_numbers: as in `jax.lax`.
+      feature_group_count: number of groups.
+      batch_group_count: as in `jax.lax`.
+      precision: as in `jax.lax`.
+      preferred_element_type: as in `jax.lax`.
+
+    Returns:
+      [B, ..., features].
+
+    Raises:
+      ValueError: a named padding together with lhs_dilation.
+
+    >>> image, kernel = jnp.ones((1, 5, 5, 1)), jnp.ones((3, 3, 1, 2))
+    >>> layout = ("NHWC", "HWIO", "NHWC")
+    >>> conv_general_dilated(
+    ...     image, kernel, (1, 1), "VALID", dimension_numbers=layout
+    ... ).shape
+    (1, 3, 3, 2)
+    """
+    numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
+    if not _is_channel_last(numbers) or batch_group_count != 1:
+        return lax.conv_general_dilated(
+            lhs,
+            rhs,
+            window_strides,
+            padding,
+            lhs_dilation,
+            rhs_dilation,
+            dimension_numbers,
+            feature_group_count,
+            batch_group_count,
+            precision,
+            preferred_element_type,
+        )
+    spatial = lhs.ndim - 2
+    ones = (1,) * spatial
+    lhs_dilation = tuple(lhs_dilation or ones)
+    rhs_dilation = tuple(rhs_dilation or ones)
+    window_strides = tuple(window_strides)
+    if isinstance(padding, str):
+        if lhs_dilation != ones:
+            raise ValueError(
+                f"padding={padding!r} with lhs_dilation={lhs_dilation}; a transposed "
+                "convolution needs explicit (low, high) pairs"
+            )
+        reach = [
+            (size - 1) * dilation + 1
+            for size, dilation in zip(rhs.shape[:-2], rhs_dilation, strict=True)
+        ]
+        padding = lax.padtype_to_pads(
+            lhs.shape[1:-1], reach, window_strides, padding
+        )
+    padding = tuple((int(low), int(high)) for low, high in padding)
+    settings = (
+        window_strides,
+        padding,
+        lhs_dilation,
+        rhs_dilation,
+        feature_group_count,
+        precision,
+        preferred_element_type,
+    )
+    return _convolution(settings, lhs, rhs)
+
+
+def _is_channel_last(numbers: lax.ConvDimensionNumbers) -> bool:
+    rank = len(numbers.lhs_spec)
+    channel_last = (0, rank - 1, *range(1, rank - 1))
+    kernel_last = (rank - 1, rank - 2, *range(rank - 2))
+    return (
+        tuple(numbers.lhs_spec) == channel_last
+        and tuple(numbers.out_spec) == channel_last
+        and tuple(numbers.rhs_spec) == kernel_last
+    )
+
+
+def _channel_last_numbers(rank: int) -> lax.ConvDimensionNumbers:
+    channel_last = (0, rank - 1, *range(1, rank - 1))
+    kernel_last = (rank - 1, rank - 2, *range(rank - 2))
+    return lax.ConvDimensionNumbers(channel_last, kernel_last, channel_last)
+
+
+def _plain(lhs, rhs, strides, padding, lhs_dilation, rhs_dilation, groups, *options):
+    return lax.conv_general_dilated(
+        lhs,
+        rhs,
+        strides,
+        padding,
+        lhs_dilation,
+        rhs_dilation,
+        _channel_last_numbers(lhs.ndim),
+        groups,
+        1,
+        *options,
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _convolution(settings, lhs, rhs):
+    return _plain(lhs, rhs, *settings)
+
+
+def _forward(settings, lhs, rhs):
+    return _plain(lhs, rhs, *settings), (lhs, rhs)
+
+
+def _backward(settings, residuals, gradient):
+    lhs, rhs = residuals
+    gradient = gradient.astype(jnp.result_type(lhs, rhs))
+    return (
+        _input_gradient(settings, lhs, rhs, gradient).astype(lhs.dtype),
+        _kernel_gradient(settings, lhs, rhs, gradient).astype(rhs.dtype),
+    )
+
+
+_convolution.defvjp(_forward, _backward)
+
+
+def _input_gradient(settings, lhs, rhs, gradient):
+    """The gradient, dilated by the strides, convolved with the flipped kernel."""
+    strides, padding, lhs_dilation, rhs_dilation, groups, precision, _ = settings
+    *window, inputs, outputs = rhs.shape
+    flipped = jnp.flip(rhs, axis=tuple(range(len(window))))
+    # [..., inputs, groups, outputs / groups] -> [..., outputs / groups, groups, inputs]
+    flipped = flipped.reshape(*window, inputs, groups, outputs // groups)
+    flipped = jnp.swapaxes(flipped, -1, -3)
+    flipped = flipped.reshape(*window, outputs // groups, groups * inputs)
+    pads = []
+    for axis, (low, _) in enumerate(padding):
+        reach = (window[axis] - 1) * rhs_dilation[axis]
+        size = (lhs.shape[axis + 1] - 1) * lhs_dilation[axis] + 1
+        spread = (gradient.shape[axis + 1] - 1) * strides[axis] + 1
+        before = reach - low
+        pads.append((before, size + reach - spread - before))
+    return _plain(
+        gradient,
+        flipped,
+        lhs_dilation,
+        tuple(pads),
+        strides,
+        rhs_dilation,
+        groups,
+        precision,
+    )
+
+
+def _kernel_gradient(settings, lhs, rhs, gradient):
+    """The input convolved with the gradient, channels in the place of the batch."""
+    strides, padding, lhs_dilation, rhs_dilation, groups, precision, _ = settings
+    batch, *_, channels = lhs.shape
+    *window, inputs, outputs = rhs.shape
+    spatial = tuple(range(1, lhs.ndim - 1))
+    # [B, ..., groups * inputs] -> [inputs, ..., groups * B]
+    by_channel = lhs.reshape(*lhs.shape[:-1], groups, inputs)
+    by_channel = by_channel.transpose(lhs.ndim, *spatial, lhs.ndim - 1, 0)
+    by_channel = by_channel.reshape(inputs, *lhs.shape[1:-1], groups * batch)
+    as_kernel = gradient.transpose(*spatial, 0, gradient.ndim - 1)
+    pads = []
+    for axis, (low, _) in enumerate(padding):
+        size = (lhs.shape[axis + 1] - 1) * lhs_dilation[axis] + 1
+        spread = (gradient.shape[axis + 1] - 1) * strides[axis] + 1
+        reach = (window[axis] - 1) * rhs_dilation[axis] + 1
+        pads.append((low, spread + reach - 1 - size - low))
+    kernel = _plain(
+        by_channel,
+        as_kernel,
+        rhs_dilation,
+        tuple(pads),
+        lhs_dilation,
+        strides,
+        groups,
+        precision,
+    )
+    return kernel.transpose(*spatial, 0, lhs.ndim - 1)

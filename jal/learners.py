@@ -1,0 +1,284 @@
+"""Learners: a model given as two functions, together with the way it is trained.
+
+A model is `init(key) -> (params, state)` and
+`apply(params, state, x, key, train) -> (Outputs, state)`, pure functions of any
+network library or of none. `key` is None for a deterministic pass; `state` holds what
+is not trained by gradients (batch-norm averages), `()` if there is nothing.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jal import pool as pools
+from jal.types import Data, Learner, Outputs
+
+
+class Variables(NamedTuple):
+    """What a supervised learner has learned.
+
+    Attributes:
+      params: pytree trained by gradients.
+      state: pytree of running averages and the like.
+    """
+
+    params: Any
+    state: Any
+
+
+class RegressorVariables(NamedTuple):
+    """What a regressor has learned.
+
+    Attributes:
+      model: the network's variables.
+      center: [] mean of the (transformed) targets of the labelled items.
+      scale: [] their standard deviation.
+      floor: [] smallest value that is predicted, in the unit of the target.
+    """
+
+    model: Variables
+    center: jax.Array
+    scale: jax.Array
+    floor: jax.Array
+
+
+def cross_entropy(outputs: Outputs, y: jax.Array) -> jax.Array:
+    """Softmax cross-entropy per item, -ln p_y.
+
+    Args:
+      outputs: with `logits` [B, C].
+      y: [B] integer labels in [0, C).
+
+    Returns:
+      [B] losses in nats.
+
+    >>> outputs = Outputs(logits=jnp.zeros((1, 2)))
+    >>> print(cross_entropy(outputs, jnp.array([1])))
+    [0.6931472]
+    """
+    return optax.softmax_cross_entropy_with_integer_labels(outputs.logits, y)
+
+
+def squared_error(outputs: Outputs, y: jax.Array) -> jax.Array:
+    """Squared error per item, (value - y)^2.
+
+    Args:
+      outputs: with `value` [B].
+      y: [B] targets.
+
+    Returns:
+      [B] losses in the squared unit of y.
+
+    >>> squared_error(Outputs(value=jnp.array([3.0])), jnp.array([1.0])).tolist()
+    [4.0]
+    """
+    return jnp.square(outputs.value - y)
+
+
+def supervised(
+    init: Callable,
+    apply: Callable,
+    optimizer: optax.GradientTransformation,
+    *,
+    steps: int,
+    batch_size: int,
+    restart: bool = True,
+    loss: Callable[[Outputs, jax.Array], jax.Array] = cross_entropy,
+    penalty: Callable[[Any, jax.Array], jax.Array] | None = None,
+) -> Learner:
+    """Trains a network by a fixed number of mini-batch steps in every round.
+
+    Mini-batches are drawn with replacement from the labelled items; the optimizer
+    starts afresh in every round.
+
+    Args:
+      init: (key) -> (params, state).
+      apply: (params, state, x [B, ...], key, train) -> (Outputs, state).
+      optimizer: an Optax gradient transformation.
+      steps: optimizer steps a round.
+      batch_size: B.
+      restart: True trains from a fresh `init` in every round, False goes on from the
+        weights of the round before (warm start).
+      loss: (outputs, y [B]) -> [B].
+      penalty: (params, number of labels []) -> [], added to the mean loss, or None.
+
+    Returns:
+      `Learner` with `Variables`, whose fit metrics hold `loss`, the mean over the last
+      tenth of the steps.
+
+    Raises:
+      ValueError: steps or batch_size is below 1.
+
+    >>> init = lambda key: (jnp.zeros((2, 3)), ())
+    >>> apply = lambda w, state, x, key, train: (Outputs(logits=x @ w), state)
+    >>> learner = supervised(init, apply, optax.adam(0.1), steps=20, batch_size=4)
+    >>> data = Data(x=jnp.eye(2), y=jnp.array([0, 2]))
+    >>> pool = pools.add(pools.create(2, capacity=2), jnp.array([0, 1]))
+    >>> key = jax.random.key(0)
+    >>> variables, _ = learner.fit(key, learner.init(key), data, pool)
+    >>> learner.predict(variables, data.x).logits.argmax(axis=1).tolist()
+    [0, 2]
+    """
+    for name, value in (("steps", steps), ("batch_size", batch_size)):
+        if value < 1:
+            raise ValueError(f"{name}={value}; it must be at least 1")
+
+    def objective(params, state, x, y, key, count):
+        outputs, state = apply(params, state, x, key=key, train=True)
+        value = jnp.mean(loss(outputs, y))
+        if penalty is not None:
+            value += penalty(params, count)
+        return value, state
+
+    def fit(key, variables, data, pool):
+        init_key, train_key = jax.random.split(key)
+        params, state = init(init_key) if restart else variables
+
+        def step(carry, number):
+            params, state, optimizer_state = carry
+            batch_key, dropout_key = jax.random.split(
+                jax.random.fold_in(train_key, number)
+            )
+            rows = pools.minibatch(batch_key, pool, batch_size)
+            x = jax.tree.map(lambda leaf: leaf[rows], data.x)
+            (value, state), gradients = jax.value_and_grad(objective, has_aux=True)(
+                params, state, x, data.y[rows], dropout_key, pool.count
+            )
+            updates, optimizer_state = optimizer.update(
+                gradients, optimizer_state, params
+            )
+            params = optax.apply_updates(params, updates)
+            return (params, state, optimizer_state), value
+
+        start = (params, state, optimizer.init(params))
+        (params, state, _), losses = jax.lax.scan(step, start, jnp.arange(steps))
+        metrics = {"loss": jnp.mean(losses[-max(1, steps // 10) :])}
+        return Variables(params, state), metrics
+
+    def predict(variables, x, key=None):
+        return apply(variables.params, variables.state, x, key=key, train=False)[0]
+
+    return Learner(lambda key: Variables(*init(key)), fit, predict)
+
+
+def regressor(
+    init: Callable,
+    apply: Callable,
+    optimizer: optax.GradientTransformation,
+    *,
+    steps: int,
+    batch_size: int,
+    restart: bool = True,
+    log_targets: bool = False,
+    floor_share: float = 0.01,
+) -> Learner:
+    """Learns a positive quantity, such as the annotation cost, from labelled items.
+
+    The network fits (t - center) / scale, t = y or ln y, with center and scale taken
+    from the labelled items; predictions are max(value, floor) in the unit of y.
+
+    Args:
+      init: as in `supervised`.
+      apply: as in `supervised`, with `Outputs.value` [B].
+      optimizer: an Optax gradient transformation.
+      steps: optimizer steps a round.
+      batch_size: B.
+      restart: as in `supervised`.
+      log_targets: fit ln y. Exponentiating then predicts a median, which is below the
+        mean.
+      floor_share: smallest prediction, as a share of the mean labelled y.
+
+    Returns:
+      `Learner` with `RegressorVariables`; `data.y` holds the targets, all > 0.
+
+    Raises:
+      ValueError: steps or batch_size is below 1, or floor_share not above 0.
+
+    >>> init = lambda key: (jnp.zeros(2), ())
+    >>> apply = lambda w, state, x, key, train: (Outputs(value=x @ w), state)
+    >>> learner = regressor(init, apply, optax.adam(0.1), steps=99, batch_size=4)
+    >>> data = Data(x=jnp.eye(2), y=jnp.array([10.0, 30.0]))
+    >>> pool = pools.add(pools.create(2, capacity=2), jnp.array([0, 1]))
+    >>> key = jax.random.key(0)
+    >>> variables, _ = learner.fit(key, learner.init(key), data, pool)
+    >>> print(learner.predict(variables, data.x).value.round())
+    [10. 30.]
+
+    Reference: Bernatchez, Durand and Lavoie-Cardinal, "Annotation cost-sensitive deep
+    active learning with limited data", 2022, Methods (learned annotation costs).
+    """
+    if not floor_share > 0:
+        raise ValueError(f"floor_share={floor_share}; it must be above 0")
+    network = supervised(
+        init,
+        apply,
+        optimizer,
+        steps=steps,
+        batch_size=batch_size,
+        restart=restart,
+        loss=squared_error,
+    )
+
+    def init_variables(key):
+        one = jnp.ones((), jnp.float32)
+        return RegressorVariables(network.init(key), 0 * one, one, 0 * one)
+
+    def fit(key, variables, data, pool):
+        count = pool.count.astype(data.y.dtype)
+        mean = lambda values: jnp.sum(jnp.where(pool.labeled, values, 0)) / count
+        targets = jnp.log(data.y) if log_targets else data.y
+        center = mean(targets)
+        deviation = jnp.sqrt(mean(jnp.square(targets - center)))
+        scale = jnp.where(deviation > 0, deviation, 1.0)
+        standard = Data(data.x, (targets - center) / scale)
+        model, metrics = network.fit(key, variables.model, standard, pool)
+        floor = floor_share * mean(data.y)
+        return RegressorVariables(model, center, scale, floor), metrics
+
+    def predict(variables, x, key=None):
+        value = network.predict(variables.model, x, key).value
+        value = value * variables.scale + variables.center
+        value = jnp.exp(value) if log_targets else value
+        return Outputs(value=jnp.maximum(value, variables.floor))
+
+    return Learner(init_variables, fit, predict)
+
+
+def accuracy(learner: Learner, *, batch_size: int | None = None) -> Callable:
+    """An `evaluate` function for `loop.run`: accuracy and loss on test data.
+
+    Args:
+      learner: whose deterministic predictions are evaluated.
+      batch_size: items evaluated at a time, or None for all of them.
+
+    Returns:
+      (variables, (x [n, ...], y [n])) -> {"accuracy": [], "loss": [] in nats}.
+
+    >>> init = lambda key: (jnp.eye(2), ())
+    >>> apply = lambda w, state, x, key, train: (Outputs(logits=x @ w), state)
+    >>> learner = supervised(init, apply, optax.sgd(0.1), steps=1, batch_size=1)
+    >>> variables = learner.init(jax.random.key(0))
+    >>> test = (jnp.eye(2), jnp.array([0, 0]))
+    >>> float(accuracy(learner)(variables, test)["accuracy"])
+    0.5
+    """
+
+    def evaluate(variables, test):
+        x, y = test
+
+        def of_item(item):
+            x, y = jax.tree.map(lambda leaf: leaf[None], item)
+            outputs = learner.predict(variables, x)
+            hit = jnp.argmax(outputs.logits, axis=-1) == y
+            return hit[0].astype(jnp.float32), cross_entropy(outputs, y)[0]
+
+        if batch_size is None:
+            hits, losses = jax.vmap(of_item)((x, y))
+        else:
+            hits, losses = jax.lax.map(of_item, (x, y), batch_size=batch_size)
+        return {"accuracy": jnp.mean(hits), "loss": jnp.mean(losses)}
+
+    return evaluate

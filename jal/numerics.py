@@ -1,0 +1,111 @@
+"""Numerical pieces that several modules share: entropies, moment merging, top-k."""
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import xlogy
+
+
+def entropy_of_probabilities(probabilities: jax.Array) -> jax.Array:
+    """Shannon entropy H(p) = -sum_c p_c ln p_c, with 0 ln 0 = 0.
+
+    Args:
+      probabilities: [..., C] in [0, 1].
+
+    Returns:
+      [...] entropies in nats.
+
+    >>> bool(entropy_of_probabilities(jnp.array([0.0, 1.0])) == 0)
+    True
+    """
+    # max, because -sum is -0.0 for a one-hot vector and may round below zero.
+    return jnp.maximum(-jnp.sum(xlogy(probabilities, probabilities), axis=-1), 0.0)
+
+
+def entropy_of_log_probabilities(log_probabilities: jax.Array) -> jax.Array:
+    """Shannon entropy from log-probabilities, exact at -inf.
+
+    Args:
+      log_probabilities: [..., C], each row normalised; -inf allowed.
+
+    Returns:
+      [...] entropies in nats.
+
+    >>> bool(entropy_of_log_probabilities(jnp.array([0.0, -jnp.inf])) == 0)
+    True
+    """
+    log_p = jnp.where(jnp.isneginf(log_probabilities), 0.0, log_probabilities)
+    return jnp.maximum(-jnp.sum(jnp.exp(log_probabilities) * log_p, axis=-1), 0.0)
+
+
+def merge_moments(
+    count_a: jax.Array,
+    mean_a: jax.Array,
+    spread_a: jax.Array,
+    count_b: jax.Array,
+    mean_b: jax.Array,
+    spread_b: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Merges two sets of (count, mean, sum of squared deviations).
+
+    With n = n_a + n_b and d = mean_b - mean_a: mean = mean_a + d n_b / n and
+    spread = spread_a + spread_b + d^2 n_a n_b / n. An empty set (count 0) is neutral.
+
+    Args:
+      count_a: [] number of samples, as `count_b`.
+      mean_a: [...] mean, as `mean_b`.
+      spread_a: [...] sum of squared deviations from the mean, as `spread_b`.
+      count_b: see `count_a`.
+      mean_b: see `mean_a`.
+      spread_b: see `spread_a`.
+
+    Returns:
+      count [], mean [...], spread [...] of the union.
+
+    >>> one = jnp.float32(1)
+    >>> count, mean, spread = merge_moments(one, 1 * one, 0 * one, one, 3 * one, 0 * one)
+    >>> float(mean), float(spread)
+    (2.0, 2.0)
+
+    Reference: Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for
+    computing sample variances", 1979, eq. 2.1.
+    """
+    count = count_a + count_b
+    share_b = count_b / jnp.maximum(count, 1)
+    difference = mean_b - mean_a
+    mean = mean_a + difference * share_b
+    spread = spread_a + spread_b + difference * difference * (count_a * share_b)
+    return count, mean, spread
+
+
+def masked_top_k(
+    scores: jax.Array, k: int, *, available: jax.Array | None = None
+) -> jax.Array:
+    """Positions of the k largest available scores, best first.
+
+    NaN counts as unavailable, -0.0 as 0.0, ties go to the lower position, and an
+    available item whose score is -inf still comes after all finite ones.
+
+    Args:
+      scores: [M] floating or integer.
+      k: how many, at most M.
+      available: [M] bool, or None for all.
+
+    Returns:
+      [k] int32 positions, -1 beyond what is available.
+
+    >>> masked_top_k(jnp.array([1.0, jnp.nan, 2.0]), 3).tolist()
+    [2, 0, -1]
+    """
+    chex.assert_rank(scores, 1)
+    if not jnp.issubdtype(scores.dtype, jnp.floating):
+        scores = scores.astype(jnp.float32)
+    usable = ~jnp.isnan(scores)
+    if available is not None:
+        chex.assert_equal_shape([scores, available])
+        usable &= available
+    lowest = jnp.finfo(scores.dtype).min
+    scores = jnp.where(scores == 0, jnp.zeros_like(scores), scores)
+    scores = jnp.where(usable, jnp.maximum(scores, lowest), -jnp.inf)
+    best, positions = jax.lax.top_k(scores, k)
+    return jnp.where(jnp.isneginf(best), -1, positions).astype(jnp.int32)

@@ -1,0 +1,25 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+# [N] + [N, 1] silently makes [N, N]: in jal's code that is always a mistake.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def mnist_tfds_dir(tmp_path_factory):
+    """A TFDS directory that holds MNIST: the user's own, or one prepared here."""
+    own = os.environ.get("TFDS_DATA_DIR")
+    if own and any(Path(own).expanduser().glob("mnist/[0-9]*/*.array_record*")):
+        return Path(own).expanduser()
+    shared = Path(__file__).resolve().parents[2] / "shared"
+    script, data = shared / "tools" / "prepare_tfds.py", shared / "data"
+    if not (script.is_file() and (data / "mnist").is_dir()):
+        pytest.skip("MNIST is neither in TFDS_DATA_DIR nor in shared/data")
+    made = tmp_path_factory.mktemp("tfds")
+    subprocess.run([sys.executable, script, "prepare", data, made, "mnist"], check=True)
+    return made
