@@ -120,9 +120,7 @@ def conv_general_dilated(
             (size - 1) * dilation + 1
             for size, dilation in zip(rhs.shape[:-2], rhs_dilation, strict=True)
         ]
-        padding = lax.padtype_to_pads(
-            lhs.shape[1:-1], reach, window_strides, padding
-        )
+        padding = lax.padtype_to_pads(lhs.shape[1:-1], reach, window_strides, padding)
     padding = tuple((int(low), int(high)) for low, high in padding)
     settings = (
         window_strides,

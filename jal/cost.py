@@ -112,7 +112,7 @@ def perimeter(
     chex.assert_rank(images, 3)
     if not jnp.issubdtype(images.dtype, jnp.floating):  # uint8 cannot hold 0.5 or 300
         images = images.astype(jnp.float32)
-    return _ESTIMATORS[estimator](images > threshold).astype(jnp.float32)
+    return _ESTIMATORS[estimator](images > threshold)
 
 
 def class_base_cost(ranks: ArrayLike, *, low: float, high: float) -> np.ndarray:
@@ -197,8 +197,8 @@ def annotation_cost(
 
 
 def _count(pixels: jax.Array) -> jax.Array:
-    # Integers, so that the result does not depend on the order of summation.
-    return jnp.sum(pixels, axis=(1, 2), dtype=jnp.int32)
+    # In integers, so that the result does not depend on the order of summation.
+    return jnp.sum(pixels, axis=(1, 2), dtype=jnp.int32).astype(jnp.float32)
 
 
 def _around(combine: Callable, pixels: jax.Array, offsets: tuple) -> jax.Array:
@@ -214,19 +214,19 @@ def _border(mask: jax.Array) -> jax.Array:
 
 
 def _exposed_edges(mask: jax.Array) -> jax.Array:
-    return _count(mask * (4 - _around(operator.add, mask.astype(jnp.uint8), _STRAIGHT)))
+    pixels = mask.astype(jnp.uint8)
+    return _count(pixels * (4 - _around(operator.add, pixels, _STRAIGHT)))
 
 
 def _benkrid_crookes(mask: jax.Array) -> jax.Array:
     border = _border(mask).astype(jnp.uint8)
-    straight = _around(operator.add, border, _STRAIGHT)
-    code = border + 2 * straight + 10 * _around(operator.add, border, _OBLIQUE)
+    sides = _around(operator.add, border, _STRAIGHT)
+    code = border + 2 * sides + 10 * _around(operator.add, border, _OBLIQUE)
     coded = lambda *codes: _count(
         functools.reduce(operator.or_, [code == c for c in codes])
     )
-    mixed = coded(13, 23)
-    straight_halves = 2 * coded(5, 7, 15, 17, 25, 27) + mixed
-    return (straight_halves + _SQRT2 * (2 * coded(21, 33) + mixed)) / 2
+    straight, oblique, mixed = coded(5, 7, 15, 17, 25, 27), coded(21, 33), coded(13, 23)
+    return straight + _SQRT2 * oblique + (1 + _SQRT2) / 2 * mixed
 
 
 def _marching_squares(mask: jax.Array) -> jax.Array:

@@ -1,8 +1,7 @@
-"""The active-learning loop: one pure step, scanned (`run`) or in segments (`drive`)."""
+"""The active-learning loop: one pure step, and the scan that runs it."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -10,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jal import pool as pools
-from jal.convolution import cpu_compiler_options
 from jal.types import Acquisition, Data, Learner, Pool, Proposal, Strategy, View
 
 # What a round's key is used for: fold_in(fold_in(key, round), purpose). With one key
@@ -121,7 +119,7 @@ def make_step(
       ValueError: k, rounds, cost or evaluate_rounds out of range.
 
     >>> from jal import strategies
-    >>> learner = Learner(lambda key: (), lambda key, v, data, pool: ((), {}), None)
+    >>> learner = Learner(lambda key: (), lambda key, v, data, pool: ((), {}), print)
     >>> init, step = make_step(
     ...     learner, strategies.random(), k=1, rounds=2, propose=pools.everything()
     ... )
@@ -203,7 +201,8 @@ def make_step(
         price = _total_cost(data, acquisition.indices)
         num_nan = jnp.zeros((), jnp.int32)
         if acquisition.scores is not None:
-            num_nan = jnp.sum(jnp.isnan(acquisition.scores) & available, dtype=jnp.int32)
+            is_nan = jnp.isnan(acquisition.scores) & available
+            num_nan = jnp.sum(is_nan, dtype=jnp.int32)
         bought = dict(
             indices=acquisition.indices,
             cost=price,
@@ -291,7 +290,7 @@ def run(
       ValueError: arguments that do not fit each other, or bad data (see `check`).
 
     >>> from jal import strategies
-    >>> learner = Learner(lambda key: (), lambda key, v, data, pool: ((), {}), None)
+    >>> learner = Learner(lambda key: (), lambda key, v, data, pool: ((), {}), print)
     >>> state, infos = run(
     ...     jax.random.key(0),
     ...     learner,
@@ -374,20 +373,20 @@ lower rounds or k
     num_labels = initial.shape[0] + rounds * k
     if num_labels > num_items:
         raise ValueError(
-            f"initial + rounds * k = {initial.shape[0]} + {rounds} * {k} = {num_labels} "
-            f"labels, but data has {num_items} items; lower rounds or k"
+            f"initial + rounds * k = {initial.shape[0]} + {rounds} * {k} = "
+            f"{num_labels} labels, but data has {num_items} items; lower rounds or k"
         )
     if _is_known(initial):
         indices = np.asarray(initial)
-        if indices.min() < 0 or indices.max() >= num_items:
+        outside = indices[(indices < 0) | (indices >= num_items)]
+        if outside.size:
             raise ValueError(
-                f"initial contains {indices[(indices < 0) | (indices >= num_items)][0]}; "
-                f"allowed are 0 to {num_items - 1}"
+                f"initial contains {outside[0]}; allowed are 0 to {num_items - 1}"
             )
         if len(np.unique(indices)) < len(indices):
-            raise ValueError("initial contains an index twice; indices must be distinct")
+            raise ValueError("initial contains an index twice; all must be distinct")
     if cost is not None and data.cost is None:
-        raise ValueError("data.cost is None, but cost was asked for; give [N] costs > 0")
+        raise ValueError(f"cost={cost!r}, but data.cost is None; give [N] costs > 0")
     if data.cost is not None:
         if data.cost.shape != (num_items,):
             raise ValueError(
@@ -404,7 +403,7 @@ lower rounds or k
     if num_classes is not None and _is_known(data.y):
         labels = np.asarray(data.y)
         if not np.issubdtype(labels.dtype, np.integer):
-            raise ValueError(f"data.y has dtype {labels.dtype}; expected integer labels")
+            raise ValueError(f"data.y has dtype {labels.dtype}; expected integers")
         bad = (labels < 0) | (labels >= num_classes)
         if bad.any():
             first = int(np.argmax(bad))

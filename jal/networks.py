@@ -31,7 +31,8 @@ def from_linen(module: nn.Module, example) -> tuple[Callable, Callable]:
     >>> outputs.logits.shape
     (2, 10)
     """
-    example = jax.tree.map(lambda leaf: jnp.zeros((1, *leaf.shape[1:]), leaf.dtype), example)
+    one_item = lambda leaf: jnp.zeros((1, *leaf.shape[1:]), leaf.dtype)
+    example = jax.tree.map(one_item, example)
 
     def init(key):
         state = dict(module.init(key, example, train=False, stochastic=False))

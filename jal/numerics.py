@@ -63,7 +63,7 @@ def merge_moments(
       count [], mean [...], spread [...] of the union.
 
     >>> one = jnp.float32(1)
-    >>> count, mean, spread = merge_moments(one, 1 * one, 0 * one, one, 3 * one, 0 * one)
+    >>> _, mean, spread = merge_moments(one, one, 0 * one, one, 3 * one, 0 * one)
     >>> float(mean), float(spread)
     (2.0, 2.0)
 
@@ -98,14 +98,16 @@ def masked_top_k(
     [2, 0, -1]
     """
     chex.assert_rank(scores, 1)
-    if not jnp.issubdtype(scores.dtype, jnp.floating):
-        scores = scores.astype(jnp.float32)
     usable = ~jnp.isnan(scores)
     if available is not None:
         chex.assert_equal_shape([scores, available])
         usable &= available
-    lowest = jnp.finfo(scores.dtype).min
-    scores = jnp.where(scores == 0, jnp.zeros_like(scores), scores)
-    scores = jnp.where(usable, jnp.maximum(scores, lowest), -jnp.inf)
+    if jnp.issubdtype(scores.dtype, jnp.floating):
+        never, lowest = -jnp.inf, jnp.finfo(scores.dtype).min
+        scores = jnp.where(scores == 0, jnp.zeros_like(scores), scores)
+    else:
+        never = jnp.iinfo(scores.dtype).min
+        lowest = never + 1
+    scores = jnp.where(usable, jnp.maximum(scores, lowest), never)
     best, positions = jax.lax.top_k(scores, k)
-    return jnp.where(jnp.isneginf(best), -1, positions).astype(jnp.int32)
+    return jnp.where(best == never, -1, positions).astype(jnp.int32)

@@ -37,8 +37,8 @@ def summarize(logits: jax.Array) -> Predictive:
     """
     if logits.ndim < 2:
         raise ValueError(
-            f"logits has shape {logits.shape}; expected [S, ..., C] with S passes first "
-            "and C classes last (add an axis: logits[None] for a single pass)"
+            f"logits has shape {logits.shape}; expected [S, ..., C], S passes first and "
+            "C classes last (add an axis: logits[None] for a single pass)"
         )
     log_p = jax.nn.log_softmax(logits, axis=-1)
     p = jnp.exp(log_p)

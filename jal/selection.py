@@ -172,13 +172,23 @@ def diversify(
         (groups, missing, descending, position), num_keys=3
     )
     place = jax.lax.iota(jnp.int32, scores.size)
-    starts = (place == 0) | (groups != jnp.roll(groups, 1))
+    starts = groups != jnp.roll(groups, 1)
     sweep = place - jax.lax.cummax(jnp.where(starts, place, 0))
     # The first sort put groups before positions, so here ties need the position as key.
     missing, _, _, position = jax.lax.sort(
         (missing, sweep, descending, position), num_keys=4
     )
     return jnp.where(missing, -1, position)[:k]
+
+
+# Not nested in `within_budget`, where each call outside of jit would compile it anew.
+def _buy(carry, item):
+    """Takes the item if it fits in the budget and a pick is left."""
+    spent, left, budget = carry
+    missing, cost = item
+    total = spent + cost
+    chosen = ~missing & (total <= budget) & (left > 0)
+    return (jnp.where(chosen, total, spent), left - chosen, budget), chosen
 
 
 def within_budget(
@@ -232,14 +242,8 @@ def within_budget(
         _sort_keys(value, available & (cost >= 0)), num_keys=2
     )
 
-    def buy(carry, item):
-        spent, count = carry
-        missing, cost = item
-        total = spent + cost
-        chosen = ~missing & (total <= budget) & (count < max_k)
-        return (jnp.where(chosen, total, spent), count + chosen), chosen
-
-    start = jnp.zeros_like(budget), jnp.int32(0)
-    (_, count), chosen = jax.lax.scan(buy, start, (missing, cost[order]))
+    start = jnp.zeros_like(budget), jnp.int32(max_k), budget
+    _, chosen = jax.lax.scan(_buy, start, (missing, cost[order]))
     (places,) = jnp.nonzero(chosen, size=max_k, fill_value=value.size)
-    return order.at[places].get(mode="fill", fill_value=-1), count
+    positions = order.at[places].get(mode="fill", fill_value=-1)
+    return positions, jnp.sum(chosen, dtype=jnp.int32)

@@ -83,12 +83,13 @@ def from_scores(
         if candidate_cost is None:
             if not ignores_cost:
                 raise ValueError(
-                    f"beta={beta} weighs the cost, but the view has none; give the loop "
-                    'cost="known" or a cost learner, or set beta=0'
+                    f"beta={beta} weighs the cost, but the view has none; give the "
+                    'loop cost="known" or a cost learner, or set beta=0'
                 )
             candidate_cost = jnp.ones_like(information)
         value = cost.cost_ratio(information, candidate_cost, alpha=alpha, beta=beta)
-        return _acquire(view, value, select(select_key, value, k, view.available)), state
+        positions = select(select_key, value, k, view.available)
+        return _acquire(view, value, positions), state
 
     return Strategy(init=lambda key, data, pool: (), select=choose)
 

@@ -39,7 +39,8 @@ SELECTORS = {
         x["score"], x["cost"], x["budget"], max_k=k, available=x["available"]
     )[0],
 }
-every_selector = pytest.mark.parametrize("select", SELECTORS.values(), ids=SELECTORS)
+JITTED = {name: jax.jit(f, static_argnums=1) for name, f in SELECTORS.items()}
+every_selector = pytest.mark.parametrize("select", JITTED.values(), ids=JITTED)
 
 
 def inputs(seed: int, n: int = 12, available: float = 0.7):
@@ -102,7 +103,7 @@ def purchases(value, cost, budget, max_k, available):
 
 
 @every_selector
-@pytest.mark.parametrize("k", [0, 1, 5, 12])
+@pytest.mark.parametrize("k", [0, 5, 12])
 def test_positions_are_distinct_available_and_int32(select, k):
     for seed in range(3):
         x = inputs(seed)
@@ -119,10 +120,10 @@ def test_positions_are_distinct_available_and_int32(select, k):
 def test_fewer_available_than_k_and_none(select):
     x = inputs(0) | {"budget": jnp.float32(INF)}
     x["available"] = jnp.arange(12) % 6 == 1
-    picks = select(x, 4).tolist()
-    assert sorted(picks[:2]) == [1, 7] and picks[2:] == [-1, -1]
-    assert select(x | {"available": jnp.zeros(12, bool)}, 4).tolist() == [-1] * 4
-    assert select(x | {"score": jnp.full(12, NAN)}, 4).tolist() == [-1] * 4
+    picks = select(x, 5).tolist()
+    assert sorted(picks[:2]) == [1, 7] and picks[2:] == [-1, -1, -1]
+    assert select(x | {"available": jnp.zeros(12, bool)}, 5).tolist() == [-1] * 5
+    assert select(x | {"score": jnp.full(12, NAN)}, 5).tolist() == [-1] * 5
 
 
 @every_selector
@@ -133,20 +134,20 @@ def test_all_none_and_one_of_few_items(select):
     assert select(inputs(1, n=0), 0).shape == (0,)
 
 
-@every_selector
-def test_jit_and_vmap_give_what_eager_gives(select):
-    batch = [inputs(seed) for seed in range(5)]
-    eager = [select(x, 6).tolist() for x in batch]
-    jitted = jax.jit(select, static_argnums=1)
-    assert [jitted(x, 6).tolist() for x in batch] == eager
+@pytest.mark.parametrize("name", SELECTORS)
+def test_jit_and_vmap_give_what_eager_gives(name):
+    batch = [inputs(seed) for seed in range(4)]
+    eager = [SELECTORS[name](x, 5).tolist() for x in batch]
+    assert [JITTED[name](x, 5).tolist() for x in batch] == eager
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batch)
-    assert jax.vmap(lambda x: select(x, 6))(stacked).tolist() == eager
+    mapped = jax.jit(jax.vmap(lambda x: SELECTORS[name](x, 5)))
+    assert mapped(stacked).tolist() == eager
 
 
 @every_selector
 def test_one_trace_serves_all_budgets_and_exponents(select):
     chex.clear_trace_counter()
-    counted = jax.jit(chex.assert_max_traces(lambda x: select(x, 3), n=1))
+    counted = jax.jit(chex.assert_max_traces(lambda x: select(x, 5), n=1))
     for seed in range(3):
         changed = {"budget": jnp.float32(seed), "exponent": jnp.float32(seed)}
         counted(inputs(seed) | changed)
@@ -159,9 +160,9 @@ def test_order_of_the_items_does_not_matter(name):
         order = np.random.default_rng(seed).permutation(12)
         items = ("score", "group", "cost", "available")
         moved = x | {field: x[field][order] for field in items}
-        picks = np.asarray(SELECTORS[name](moved, 9))
+        picks = np.asarray(JITTED[name](moved, 12))
         back = np.where(picks < 0, -1, order[picks])
-        assert back.tolist() == SELECTORS[name](x, 9).tolist()
+        assert back.tolist() == JITTED[name](x, 12).tolist()
 
 
 @every_selector
@@ -197,7 +198,7 @@ def test_top_k_matches_a_stable_sort(data, shape):
 
 def test_top_k_edge_values():
     scores = jnp.array([-INF, NAN, 0.0, INF, -0.0, -1.0])
-    assert selection.top_k(scores, 6).tolist() == [3, 2, 4, 5, 0, -1]
+    assert top_k(scores, 6).tolist() == [3, 2, 4, 5, 0, -1]
 
 
 # power
@@ -314,7 +315,7 @@ def test_power_makes_no_nan_on_the_way():
 def test_diversify_worked_example(k, expected):
     groups = jnp.array([ord(letter) for letter in "AABACCBAAD"])
     scores = -jnp.arange(10.0)
-    assert selection.diversify(scores, groups, k).tolist() == expected
+    assert diversify(scores, groups, k).tolist() == expected
 
 
 @few
@@ -331,15 +332,20 @@ def test_diversify_matches_the_sweeps(data, shape):
 
 def test_diversify_of_one_group_or_of_all_different_is_top_k():
     scores = inputs(3)["score"]
-    expected = selection.top_k(scores, 12).tolist()
+    expected = top_k(scores, 12).tolist()
     for groups in (jnp.zeros(12, int), jnp.arange(12)):
-        assert selection.diversify(scores, groups, 12).tolist() == expected
+        assert diversify(scores, groups, 12).tolist() == expected
+
+
+def test_diversify_breaks_ties_between_groups_by_position():
+    groups = jnp.array([3, 1, 3, 1])
+    assert diversify(jnp.ones(4), groups, 4).tolist() == [0, 1, 2, 3]
 
 
 def test_diversify_orders_integers_to_the_last_bit():
     scores = jnp.array([-(2**31), 2**24, 2**24 + 1, 2**31 - 1])
     groups = jnp.zeros(4, int)
-    assert selection.diversify(scores, groups, 4).tolist() == [3, 2, 1, 0]
+    assert diversify(scores, groups, 4).tolist() == [3, 2, 1, 0]
 
 
 def test_diversify_checks_its_groups():
@@ -385,20 +391,20 @@ def test_within_budget_matches_a_greedy_loop(data, shape):
 )
 def test_within_budget_by_hand(budget, max_k, expected):
     value, cost = jnp.array([4.0, 3.0, 2.0, 1.0]), jnp.array([4.0, 5.0, 1.0, 1.0])
-    picks, count = selection.within_budget(value, cost, budget, max_k=max_k)
+    picks, count = within_budget(value, cost, budget, max_k=max_k)
     assert picks.tolist() == padded(expected, max_k)
     assert int(count) == len(expected)
 
 
 def test_items_that_cost_nothing_fit_a_budget_of_nothing():
     cost = jnp.array([1.0, 0.0, -0.0, NAN, -1.0])
-    picks, count = selection.within_budget(jnp.arange(5.0), cost, 0, max_k=5)
+    picks, count = within_budget(jnp.arange(5.0), cost, 0, max_k=5)
     assert picks.tolist() == [2, 1, -1, -1, -1] and int(count) == 2
 
 
 def test_within_budget_takes_integer_costs():
     cost = jnp.array([3, 2, 1])
-    picks, _ = selection.within_budget(jnp.array([3, 2, 1]), cost, 4.5, max_k=3)
+    picks, _ = within_budget(jnp.array([3, 2, 1]), cost, 4.5, max_k=3)
     assert picks.tolist() == [0, 2, -1]
 
 
