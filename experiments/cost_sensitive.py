@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from concurrent import futures
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +38,7 @@ from jal import (
     pool,
     strategies,
 )
-from jal.types import Data, Learner, Strategy
+from jal.types import Data, Learner
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -151,7 +151,7 @@ def _annotation_cost(config: Config, images: datasets.ImageData) -> jax.Array:
 def build(config: Config, arm: Arm, num_classes: int, shape: tuple[int, ...]):
     """Learner, strategy and cost learner of an arm: one set for all seeds."""
     example = np.zeros((1, *shape), np.uint8)
-    training = dict(
+    training: dict[str, Any] = dict(
         optimizer=optax.adam(config.learning_rate),
         steps=config.steps,
         batch_size=config.batch_size,
@@ -183,7 +183,7 @@ def build(config: Config, arm: Arm, num_classes: int, shape: tuple[int, ...]):
 def observe(data: Data, view, _) -> dict[str, jax.Array]:
     """What the candidates cost in truth, and by how much the prediction is off."""
     mean = lambda values: jnp.mean(values, where=view.available)
-    true = data.cost[view.candidates]
+    true = jnp.asarray(data.cost)[view.candidates]
     return {"mean_cost": mean(true), "cost_bias": mean(view.cost - true)}
 
 
@@ -277,14 +277,14 @@ def check_sizes(config: Config, data: Data, num_classes: int) -> None:
         )
     if config.candidates > served:
         raise ValueError(
-            f"candidates={config.candidates}, but {config.data} has only {served} items "
-            "left beside the initial set; lower candidates"
+            f"candidates={config.candidates}, but {config.data} has only {served} "
+            "items beside the initial set; lower candidates"
         )
     if not config.redraw and config.rounds * config.candidates > served:
         raise ValueError(
             f"rounds * candidates = {config.rounds} * {config.candidates} = "
-            f"{config.rounds * config.candidates}, but {config.data} has {served} items "
-            "beside the initial set; lower one of them, or allow redraw"
+            f"{config.rounds * config.candidates}, but {config.data} has {served} "
+            "items beside the initial set; lower one of them, or allow redraw"
         )
     smallest = int(np.bincount(np.asarray(data.y), minlength=num_classes).min())
     if smallest < config.per_class:

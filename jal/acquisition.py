@@ -149,9 +149,7 @@ def predicted_loss(outputs: Outputs) -> jax.Array:
 
     Reference: Yoo and Kweon, "Learning loss for active learning", 2019.
     """
-    if outputs.loss_score is None:
-        raise ValueError("outputs.loss_score is None; the model needs a loss ranker")
-    return outputs.loss_score
+    return outputs.need("loss_score")
 
 
 def shift(previous_gap: jax.Array, gap: jax.Array) -> jax.Array:

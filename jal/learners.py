@@ -59,7 +59,7 @@ def cross_entropy(outputs: Outputs, y: jax.Array) -> jax.Array:
     >>> print(cross_entropy(outputs, jnp.array([1])))
     [0.6931472]
     """
-    return optax.softmax_cross_entropy_with_integer_labels(outputs.logits, y)
+    return optax.softmax_cross_entropy_with_integer_labels(outputs.need("logits"), y)
 
 
 def squared_error(outputs: Outputs, y: jax.Array) -> jax.Array:
@@ -75,7 +75,7 @@ def squared_error(outputs: Outputs, y: jax.Array) -> jax.Array:
     >>> squared_error(Outputs(value=jnp.array([3.0])), jnp.array([1.0])).tolist()
     [4.0]
     """
-    return jnp.square(outputs.value - y)
+    return jnp.square(outputs.need("value") - y)
 
 
 def supervised(
@@ -239,7 +239,7 @@ def regressor(
         return RegressorVariables(model, center, scale, floor), metrics
 
     def predict(variables, x, key=None):
-        value = network.predict(variables.model, x, key).value
+        value = network.predict(variables.model, x, key).need("value")
         value = value * variables.scale + variables.center
         value = jnp.exp(value) if log_targets else value
         return Outputs(value=jnp.maximum(value, variables.floor))
@@ -272,7 +272,7 @@ def accuracy(learner: Learner, *, batch_size: int | None = None) -> Callable:
         def of_item(item):
             x, y = jax.tree.map(lambda leaf: leaf[None], item)
             outputs = learner.predict(variables, x)
-            hit = jnp.argmax(outputs.logits, axis=-1) == y
+            hit = jnp.argmax(outputs.need("logits"), axis=-1) == y
             return hit[0].astype(jnp.float32), cross_entropy(outputs, y)[0]
 
         if batch_size is None:

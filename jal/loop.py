@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jal import pool as pools
 from jal.types import Acquisition, Data, Learner, Pool, Proposal, Strategy, View
@@ -149,20 +150,19 @@ def make_step(
         pool = pools.create(num_items, initial.shape[0] + rounds * k)
         pool = pools.add(pool, initial)
         seen = pools.hide(data, pool, cost_is_known=cost == "known")
-        learns_cost = isinstance(cost, Learner)
         return State(
             round=jnp.zeros((), jnp.int32),
             pool=pool,
             variables=learner.init(round_key(key, 0, INITIAL)),
-            cost_variables=cost.init(round_key(key, 0, COST)) if learns_cost else (),
+            cost_variables=(
+                cost.init(round_key(key, 0, COST)) if isinstance(cost, Learner) else ()
+            ),
             strategy=strategy.init(round_key(key, 0, STRATEGY), seen, pool),
             proposal=propose.init(round_key(key, 0, PROPOSAL), pool),
             spend=_total_cost(data, initial),
         )
 
-    def measure(state, variables, data):
-        if evaluate is None:
-            return {}
+    def measure(evaluate, state, variables, data):
         if evaluated.all():
             return evaluate(variables, data.test)
         shapes = jax.eval_shape(evaluate, variables, data.test)
@@ -184,8 +184,8 @@ def make_step(
                 now(COST), cost_variables, seen._replace(y=seen.cost), state.pool
             )
             x = jax.tree.map(lambda leaf: leaf[candidates], data.x)
-            candidate_cost = cost.predict(cost_variables, x).value
-        elif cost == "known":
+            candidate_cost = cost.predict(cost_variables, x).need("value")
+        elif cost == "known" and seen.cost is not None:
             candidate_cost = seen.cost[candidates]
         view = View(
             jax.tree_util.Partial(learner.predict, variables),
@@ -229,7 +229,7 @@ def make_step(
         variables, fit_metrics = learner.fit(
             round_key(key, state.round, FIT), state.variables, seen, state.pool
         )
-        metrics = measure(state, variables, data)
+        metrics = measure(evaluate, state, variables, data) if evaluate else {}
         after, bought = jax.lax.cond(
             state.round < rounds,
             lambda: buy(key, data, state, variables),
@@ -414,7 +414,7 @@ lower rounds or k
 
 
 def _is_known(array) -> bool:
-    return not isinstance(array, jax.core.Tracer)
+    return not isinstance(array, Tracer)
 
 
 def _all_finite(array) -> bool:

@@ -4,6 +4,7 @@ A module takes images or features `x` with `train` (batch statistics, gradients)
 `stochastic` (dropout on), and returns `Outputs`.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
@@ -41,10 +42,12 @@ def from_linen(module: nn.Module, example) -> tuple[Callable, Callable]:
     def apply(params, state, x, key=None, train=False):
         variables = {"params": params, **state}
         rngs = None if key is None else {"dropout": key}
-        options = dict(train=train, stochastic=key is not None, rngs=rngs)
+        forward = functools.partial(
+            module.apply, variables, x, train=train, stochastic=key is not None
+        )
         if not train or not state:
-            return module.apply(variables, x, **options), state
-        return module.apply(variables, x, mutable=list(state), **options)
+            return forward(rngs=rngs), state
+        return forward(rngs=rngs, mutable=list(state))
 
     return init, apply
 

@@ -94,6 +94,9 @@ def masked_top_k(
     Returns:
       [k] int32 positions, -1 beyond what is available.
 
+    Raises:
+      ValueError: k > M.
+
     >>> masked_top_k(jnp.array([1.0, jnp.nan, 2.0]), 3).tolist()
     [2, 0, -1]
     """
@@ -102,12 +105,16 @@ def masked_top_k(
     if available is not None:
         chex.assert_equal_shape([scores, available])
         usable &= available
-    if jnp.issubdtype(scores.dtype, jnp.floating):
-        never, lowest = -jnp.inf, jnp.finfo(scores.dtype).min
-        scores = jnp.where(scores == 0, jnp.zeros_like(scores), scores)
-    else:
-        never = jnp.iinfo(scores.dtype).min
-        lowest = never + 1
-    scores = jnp.where(usable, jnp.maximum(scores, lowest), never)
+    if k > scores.size:
+        raise ValueError(f"k={k}; there are {scores.size} scores to choose from")
+    if not jnp.issubdtype(scores.dtype, jnp.floating):
+        # Every integer may be a score, so that none is left to mark the unusable; and
+        # ~ reverses the order of all of them, unsigned ones and the lowest too.
+        order = jax.lax.iota(jnp.int32, scores.size)
+        missing, _, order = jax.lax.sort((~usable, ~scores, order), num_keys=3)
+        return jnp.where(missing[:k], -1, order[:k])
+    scores = jnp.where(scores == 0, jnp.zeros_like(scores), scores)
+    lowest = jnp.finfo(scores.dtype).min
+    scores = jnp.where(usable, jnp.maximum(scores, lowest), -jnp.inf)
     best, positions = jax.lax.top_k(scores, k)
-    return jnp.where(best == never, -1, positions).astype(jnp.int32)
+    return jnp.where(jnp.isneginf(best), -1, positions).astype(jnp.int32)

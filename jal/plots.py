@@ -1,7 +1,7 @@
 """Figures of active-learning runs: learning curves, and cost against accuracy.
 
-matplotlib is imported inside the functions and no pyplot state is touched, so the figures
-can be made on machines without a display, and from several threads.
+matplotlib is imported inside the functions and no pyplot state is touched, so the
+figures can be made on machines without a display, and from several threads.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which colour-blind readers tell apart, without the yellow that
-# is hard to see on white. Random selection is the grey that the others are held against.
+# Okabe and Ito's colours, which colour-blind readers tell apart, without the yellow
+# that is hard to see on white. Random selection is the grey that the others are held
+# against.
 _COLORS = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 _LINES = "-", "--", ":"
 _RANDOM = "#555555"
 _MARKERS = "D", "^", "v", "P", "X"
 _BETA = re.compile(r"(?P<family>.*\S)\s+beta=(?P<beta>[0-9.eE+-]+)")
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 11,
     "axes.titlesize": 12,
     "axes.spines.top": False,
@@ -52,12 +53,12 @@ def learning_curves(
     d_r^2 = (1/n_r) sum_s (y_sr - m_r)^2 (ddof 0), over the n_r seeds in which y_sr is
     not NaN. Rounds without any are left out, and the line joins their neighbours. Names
     stand at the ends of the lines, or, where these end at different x, in a legend in
-    the order of the ends. "random" is grey, names that differ only in their "beta=" have
-    shades of one scale.
+    the order of the ends. "random" is grey, names that differ only in their "beta="
+    have shades of one scale.
 
     Args:
-      curves: name -> (x [R], y [seeds, R]); x is what was spent when round r's model was
-        trained (labels, or cost in a unit that `x_label` names), y how good it was.
+      curves: name -> (x [R], y [seeds, R]); x is what was spent when round r's model
+        was trained (labels, or cost in a unit that `x_label` names), y how good it was.
       x_label: what x is, with its unit.
       y_label: what y is.
       title: above the axes, or None.
@@ -89,7 +90,9 @@ def learning_curves(
         for name, (x, mean, spread) in summaries.items():
             color, line = styles[name]
             alone = "o" if len(x) == 1 else None
-            axes.plot(x, mean, line, color=color, lw=2, marker=alone, label=_shown(name))
+            axes.plot(
+                x, mean, line, color=color, lw=2, marker=alone, label=_shown(name)
+            )
             if spread is not None:
                 band = mean - spread, mean + spread
                 axes.fill_between(x, *band, color=color, alpha=0.15, lw=0)
@@ -109,7 +112,9 @@ def learning_curves(
         if title is not None:
             axes.set_title(title, loc="left")
         ends = {name: (x[-1], mean[-1]) for name, (x, mean, _) in summaries.items()}
-        _name_lines(axes, ends, {name: styles[name][0] for name in ends})
+        seeds = {len(np.asarray(y)) for _, y in curves.values()}
+        note = f"mean ± SD of {_seeds(seeds)}" if max(seeds) > 1 else None
+        _name_lines(axes, ends, {name: styles[name][0] for name in ends}, note)
     return figure
 
 
@@ -121,11 +126,11 @@ def cost_accuracy(
     """Draws accuracy against annotation cost, a panel for each moment of the runs.
 
     A strategy is a point at the means over seeds of (cost, accuracy), with bars of +- 1
-    SD (ddof 0) both ways. Strategies whose names differ only in their beta, the exponent
-    of v = I^alpha / C^beta ("mean_std beta=0.1", "mean_std beta=0.3"), are joined by a
-    line in the order of beta and labelled with it; all others have a marker of their own.
-    Where there is a "random", dotted lines through it split the panel: left of it is
-    cheaper, above it more accurate. Each panel has its own scales.
+    SD (ddof 0) both ways. Strategies whose names differ only in their beta, the
+    exponent of v = I^alpha / C^beta ("mean_std beta=0.1", "mean_std beta=0.3"), are
+    joined by a line in the order of beta and labelled with it; all others have a marker
+    of their own. Where there is a "random", dotted lines through it split the panel:
+    left of it is cheaper, above it more accurate. Each panel has its own scales.
 
     Args:
       points: title of a panel -> name -> (cost [seeds], accuracy [seeds]), the cost in
@@ -136,7 +141,8 @@ def cost_accuracy(
       A `matplotlib.figure.Figure` of as many panels as `points` has, for `save`.
 
     Raises:
-      ValueError: nothing to draw, shapes that do not fit, or values that are not finite.
+      ValueError: nothing to draw, shapes that do not fit, or values that are not
+        finite.
       ImportError: matplotlib is missing.
 
     Example:
@@ -161,13 +167,15 @@ def cost_accuracy(
     names = list(dict.fromkeys(name for panel in points.values() for name in panel))
     groups = _families(names)
     styles = _marker_styles(groups)
+    drawn = [cost for panel in points.values() for cost, _ in panel.values()]
+    seeds = {np.size(np.asarray(cost)) for cost in drawn}
     with matplotlib.rc_context(_STYLE):
         size = (1 + 4.7 * len(points), 5.2)
         figure = Figure(figsize=size, layout="constrained")
         handles = {}
         for position, (panel_title, panel) in enumerate(points.items(), start=1):
             axes = figure.add_subplot(1, len(points), position)
-            axes.margins(0.12)
+            axes.margins(0.18, 0.12)
             axes.set_title(panel_title, loc="left")
             axes.set_xlabel("annotation cost (arbitrary cost units)")
             _readable_ticks(axes)
@@ -179,13 +187,14 @@ def cost_accuracy(
                     handle = _draw_group(axes, group, here, styles[group])
                     handles.setdefault(group, handle)
             if "random" in panel:
-                _divide(axes, *(float(np.mean(values)) for values in panel["random"]))
+                _divide(axes, *(np.asarray(v, float).mean() for v in panel["random"]))
         figure.legend(
             [handles[group] for group in groups],
             [_legend_text(group, members) for group, members in groups.items()],
             loc="outside lower center",
             ncols=3,
             frameon=False,
+            title=f"mean ± SD of {_seeds(seeds)}" if max(seeds) > 1 else None,
         )
         if title is not None:
             figure.suptitle(title, x=0.01, ha="left")
@@ -253,13 +262,14 @@ def _line_styles(names):
 
     groups = _families(names)
     single = [group for group in groups if None in groups[group] and group != "random"]
-    styles = {
-        name: (_COLORS[i % len(_COLORS)], _LINES[i // len(_COLORS) % len(_LINES)])
-        for i, name in enumerate(single)
-    }
     scaled = [members for members in groups.values() if None not in members]
+    # Shades of a scale begin with blues: other lines then begin with the next colour.
+    styles: dict[str, Any] = {
+        name: (_COLORS[i % len(_COLORS)], _LINES[i // len(_COLORS) % len(_LINES)])
+        for i, name in enumerate(single, start=len(scaled) > 0)
+    }
     for i, members in enumerate(scaled):
-        shades = colormaps["viridis"](np.linspace(0, 0.9, len(members)))
+        shades = colormaps["viridis"](np.linspace(0, 0.85, len(members)))
         for name, shade in zip(members.values(), shades, strict=True):
             styles[name] = tuple(shade), _LINES[i % len(_LINES)]
     return styles | {"random": (_RANDOM, "-")}
@@ -273,18 +283,27 @@ def _readable_ticks(axes: Axes):
     """Few ticks on x, with thousands set apart."""
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.12g}"))
 
 
-def _name_lines(axes: Axes, ends, colors):
+def _seeds(numbers):
+    """ "3 seeds", or "2 to 3 seeds" where they differ."""
+    span = dict.fromkeys((min(numbers), max(numbers)))
+    return f"{' to '.join(map(str, span))} seed{'' if max(numbers) == 1 else 's'}"
+
+
+def _name_lines(axes: Axes, ends, colors, note):
     """Names the lines where they end, none over another, or in an ordered legend."""
     names = sorted(ends, key=lambda name: ends[name][1])
     if len({x for x, _ in ends.values()}) > 1:
         handles = {line.get_label(): line for line in axes.lines}
         shown = [_shown(name) for name in reversed(names)]
-        axes.legend([handles[name] for name in shown], shown, loc="lower right")
+        handles = [handles[name] for name in shown]
+        axes.legend(handles, shown, loc="lower right", title=note)
         return
+    if note is not None:
+        axes.text(0.99, 0.02, note, transform=axes.transAxes, ha="right", fontsize=10)
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)
     heights = np.array([(ends[name][1] - low) / (high - low) for name in names])
@@ -298,6 +317,7 @@ def _name_lines(axes: Axes, ends, colors):
             color=colors[name],
             arrowprops={
                 "arrowstyle": "-",
+                "relpos": (0, 0.5),
                 "color": colors[name],
                 "lw": 0.8,
                 "alpha": 0.6,
@@ -379,6 +399,8 @@ def _divide(axes: Axes, cost, accuracy):
 
 def _draw_group(axes: Axes, group, members, style):
     """One marker, or the joined and labelled markers of several betas."""
+    from matplotlib.patheffects import withStroke
+
     color, marker = style
     costs, accuracies = [], []
     for cost, accuracy in members.values():
@@ -407,15 +429,19 @@ def _draw_group(axes: Axes, group, members, style):
         capsize=2,
         zorder=3 if marker == "o" else 4,
     )
-    for beta, *at in zip(members, x, y, strict=True):
+    for beta, at in zip(members, zip(x, y, strict=True), strict=True):
         if beta is not None:
             axes.annotate(
-                f"β = {beta:g}",
+                # In full at both ends alone, or the texts of close points overlap.
+                f"β = {beta:g}"
+                if beta in (min(members), max(members))
+                else f"{beta:g}",
                 at,
                 (-6, 6),
                 textcoords="offset points",
                 ha="right",
                 color=color,
                 fontsize=10,
+                path_effects=[withStroke(linewidth=3, foreground="white")],
             )
     return handle

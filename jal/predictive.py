@@ -37,7 +37,7 @@ def summarize(logits: jax.Array) -> Predictive:
     """
     if logits.ndim < 2:
         raise ValueError(
-            f"logits has shape {logits.shape}; expected [S, ..., C], S passes first and "
+            f"logits has shape {logits.shape}; expected [S, ..., C], S passes first, "
             "C classes last (add an axis: logits[None] for a single pass)"
         )
     log_p = jax.nn.log_softmax(logits, axis=-1)
@@ -197,8 +197,13 @@ def predict_members(
     uncertainty estimation using deep ensembles", 2017.
     """
     num_members = jax.tree.leaves(stacked_variables)[0].shape[0]
-    one = lambda s: predict(jax.tree.map(lambda v: v[s], stacked_variables), x).logits
-    return _merge_over_passes(lambda s: summarize(jax.lax.map(one, s)), num_members)
+
+    def of_member(number):
+        variables = jax.tree.map(lambda leaf: leaf[number], stacked_variables)
+        return predict(variables, x).need("logits")
+
+    of_members = lambda numbers: summarize(jax.lax.map(of_member, numbers))
+    return _merge_over_passes(of_members, num_members)
 
 
 def _pass_function(predict, masks, indices):
@@ -214,7 +219,7 @@ def _pass_function(predict, masks, indices):
         if masks == "independent":
             key = jax.random.fold_in(key, index)
         item = jax.tree.map(lambda leaf: leaf[None], item)
-        return predict(item, key).logits[0]
+        return predict(item, key).need("logits")[0]
 
     if masks == "shared":  # vmap with an unbatched key: the mask is drawn once
         return lambda key, x, _: jax.vmap(lambda item: of_item(key, item, None))(x)

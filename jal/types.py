@@ -25,6 +25,18 @@ class Outputs(NamedTuple):
     loss_score: jax.Array | None = None
     value: jax.Array | None = None
 
+    def need(self, field: str) -> jax.Array:
+        """The field of that name, or a ValueError that says it is missing."""
+        array = getattr(self, field)
+        if array is None:
+            given = [
+                name for name, value in self._asdict().items() if value is not None
+            ]
+            raise ValueError(
+                f"the model returned no {field}, only {given}; set Outputs({field}=...)"
+            )
+        return array
+
 
 class Predictive(NamedTuple):
     """Sufficient statistics of S stochastic predictions over C classes.

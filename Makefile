@@ -1,0 +1,34 @@
+# `make demo` and `make test` set everything up first, in a virtual environment of
+# their own. `make PYTHON=python3.13 VENV=.venv313 test` uses another Python.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint bench docs clean
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $(READY)
+
+demo: $(READY)
+	$(BIN)/python -m experiments.cost_sensitive demo --out outputs/demo
+
+test: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov=jal --cov-report=term
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+docs: $(READY)
+	$(BIN)/pdoc jal -o outputs/docs
+
+clean:
+	rm -rf $(VENV) outputs

@@ -1,0 +1,269 @@
+import ast
+import inspect
+
+import numpy as np
+import pytest
+
+from jal import plots
+
+matplotlib = pytest.importorskip("matplotlib")
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+# --- learning curves ------------------------------------------------------------------
+
+
+def test_lines_and_bands_are_mean_and_sd():
+    y = [[0.2, 0.6, 0.8], [0.4, 0.8, 0.8]]
+    figure = plots.learning_curves({"bald": ([20, 30, 40], y)}, x_label="labels")
+    (axes,) = figure.axes
+    (line,) = axes.lines
+    np.testing.assert_allclose(line.get_xydata(), [[20, 0.3], [30, 0.7], [40, 0.8]])
+    (band,) = axes.collections
+    vertices = band.get_paths()[0].vertices
+    assert {tuple(v) for v in np.round(vertices, 6)} == {
+        (20.0, 0.2),
+        (30.0, 0.6),
+        (40.0, 0.8),
+        (20.0, 0.4),
+        (30.0, 0.8),
+    }
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("labels", "test accuracy")
+
+
+def test_rounds_without_values_are_left_out():
+    nan = float("nan")
+    y = [[0.2, nan, 0.8, nan], [0.4, nan, nan, nan]]
+    figure = plots.learning_curves({"bald": ([20, 30, 40, 50], y)}, x_label="labels")
+    line = figure.axes[0].lines[0]
+    np.testing.assert_allclose(line.get_xydata(), [[20, 0.3], [40, 0.8]])
+
+
+def test_every_curve_is_named_at_its_end():
+    x = [20, 30]
+    curves = {
+        "random": (x, [[0.5, 0.7], [0.5, 0.72]]),
+        "bald": (x, [[0.5, 0.71], [0.5, 0.73]]),
+        "entropy": (x, [[0.5, 0.72]]),
+    }
+    figure = plots.learning_curves(curves, x_label="labels", title="T", target=0.6)
+    (axes,) = figure.axes
+    assert len(axes.lines) == 4, "three curves and the target"
+    assert len(axes.collections) == 2, "one seed has no band"
+    assert sorted(texts(axes)) == [
+        "bald",
+        "entropy",
+        "mean ± SD of 1 to 2 seeds",
+        "random",
+        "target 0.6",
+    ]
+    assert axes.get_title(loc="left") == "T"
+    assert axes.get_legend() is None
+    heights = sorted(t.xyann[1] for t in axes.texts if t.get_text() in curves)
+    assert min(np.diff(heights)) >= 0.05, "names overlap"
+    assert len({line.get_color() for line in axes.lines}) == 4
+
+
+def test_curves_that_end_apart_have_a_legend_in_the_order_of_their_ends():
+    curves = {
+        "random": ([0, 50], [[0.5, 0.7]]),
+        "bald beta=0.0": ([0, 70], [[0.5, 0.9]]),
+        "bald beta=0.5": ([0, 40], [[0.5, 0.8]]),
+    }
+    figure = plots.learning_curves(curves, x_label="cost")
+    legend = figure.axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "bald β = 0.0",
+        "bald β = 0.5",
+        "random",
+    ]
+    assert legend.get_title().get_text() == "", "one seed has no SD"
+    shown = [line.get_color() for line in legend.get_lines()]
+    drawn = [figure.axes[0].lines[i].get_color() for i in (1, 2, 0)]
+    assert shown == drawn
+
+
+def test_a_single_round_is_visible():
+    figure = plots.learning_curves({"bald": ([20], [[0.5]])}, x_label="labels")
+    assert figure.axes[0].lines[0].get_marker() == "o"
+
+
+def test_many_curves_have_styles_of_their_own():
+    curves = {f"arm {i}": ([0, 1], [[0, i]]) for i in range(18)}
+    lines = plots.learning_curves(curves, x_label="labels").axes[0].lines
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 18
+
+
+@pytest.mark.parametrize(
+    ("curves", "message"),
+    [
+        ({}, "curves is empty"),
+        ({"bald": ([20, 30], [0.5, 0.6])}, r"'bald'.*shape \(2,\); expected"),
+        ({"bald": ([20, 30], [[0.5]])}, r"expected \[R\] and \[seeds, R\]"),
+        ({"bald": ([20], [[float("nan")]])}, "no finite value"),
+    ],
+)
+def test_curves_are_checked(curves, message):
+    with pytest.raises(ValueError, match=message):
+        plots.learning_curves(curves, x_label="labels")
+
+
+@pytest.mark.parametrize(
+    ("heights", "placed"),
+    [
+        ([0.1, 0.5], [0.1, 0.5]),
+        ([0.5, 0.5, 0.55], [0.5, 0.6, 0.7]),
+        ([0.9, 0.98, 0.99], [0.8, 0.9, 1.0]),
+    ],
+)
+def test_names_are_moved_apart(heights, placed):
+    np.testing.assert_allclose(plots._spread_out(heights, gap=0.1), placed)
+
+
+# --- cost against accuracy ------------------------------------------------------------
+
+PANEL = {
+    "random": ([90.0, 110.0], [0.8, 0.9]),
+    "mean_std beta=0.1": ([110.0, 130.0], [0.9, 0.94]),
+    "mean_std beta=0.0": ([120.0, 140.0], [0.9, 0.96]),
+    "mean_std beta=0.5": ([60.0, 80.0], [0.8, 0.84]),
+    "learned beta=0.3": ([80.0, 90.0], [0.8, 0.9]),
+}
+
+
+def test_a_panel_a_moment():
+    figure = plots.cost_accuracy({"halfway": PANEL, "end": PANEL}, title="Figure 1")
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["halfway", "end"]
+    assert figure.get_suptitle() == "Figure 1"
+    for axes in figure.axes:
+        assert len(axes.containers) == 3, "random, known cost and learned cost"
+        assert axes.get_xlabel() == "annotation cost (arbitrary cost units)"
+        assert texts(axes) == [
+            "β = 0",
+            "0.1",
+            "β = 0.5",
+            "← cheaper than random",
+            "↑ more accurate",
+        ]
+    (legend,) = figure.legends
+    assert legend.get_title().get_text() == "mean ± SD of 2 seeds"
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "random",
+        "mean_std, β as labelled",
+        "learned β = 0.3",
+    ]
+
+
+def test_points_are_means_with_sds_both_ways():
+    (axes,) = plots.cost_accuracy({"end": PANEL}).axes
+    _, known, _ = axes.containers
+    line, _, bars = known.lines
+    np.testing.assert_allclose(
+        line.get_xydata(),
+        [[130, 0.93], [120, 0.92], [70, 0.82]],
+        err_msg="order of beta",
+    )
+    horizontal, vertical = (np.array(bar.get_segments()) for bar in bars)
+    np.testing.assert_allclose(horizontal[0], [[120, 0.93], [140, 0.93]])
+    np.testing.assert_allclose(vertical[0], [[130, 0.9], [130, 0.96]])
+    markers = {container.lines[0].get_marker() for container in axes.containers}
+    assert len(markers) == 3
+
+
+def test_random_divides_the_panel():
+    (axes,) = plots.cost_accuracy({"end": PANEL}).axes
+    dotted = [line for line in axes.lines if line.get_linestyle() == ":"]
+    assert dotted[0].get_xdata()[0] == pytest.approx(100)
+    assert dotted[1].get_ydata()[0] == pytest.approx(0.85)
+    alone = {"bald": ([1.0], [0.5])}
+    (axes,) = plots.cost_accuracy({"end": alone}).axes
+    assert texts(axes) == [] and len(axes.containers) == 1
+
+
+def test_a_beta_alone_is_a_marker_with_its_name():
+    panel = {name: PANEL[name] for name in ("random", "mean_std beta=0.1")}
+    figure = plots.cost_accuracy({"end": panel})
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert shown == ["random", "mean_std β = 0.1"]
+
+
+def test_arms_may_be_missing_in_a_panel():
+    figure = plots.cost_accuracy({"a": PANEL, "b": {"random": PANEL["random"]}})
+    assert [len(axes.containers) for axes in figure.axes] == [3, 1]
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        ({}, "at least one panel"),
+        ({"end": {}}, "at least one panel"),
+        ({"end": {"bald": ([1.0], [0.5, 0.6])}}, r"'bald'.*expected \[seeds\] twice"),
+        ({"end": {"bald": ([], [])}}, r"expected \[seeds\] twice"),
+        ({"end": {"bald": ([1.0], [float("nan")])}}, "'bald'.*not finite"),
+    ],
+)
+def test_points_are_checked(points, message):
+    with pytest.raises(ValueError, match=message):
+        plots.cost_accuracy(points)
+
+
+# --- files ----------------------------------------------------------------------------
+
+
+def make():
+    return plots.learning_curves({"bald": ([20, 30], [[0.5, 0.6]])}, x_label="labels")
+
+
+def test_save_writes_a_png_and_nothing_else(tmp_path):
+    path = tmp_path / "new" / "curve.png"
+    plots.save(make(), path)
+    plots.save(make(), str(path))
+    assert [file.name for file in path.parent.iterdir()] == ["curve.png"]
+    assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_save_is_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "curve.png"
+    path.write_bytes(b"old")
+    figure = make()
+
+    def break_off(name, **_):
+        assert name != path
+        name.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(figure, "savefig", break_off)
+    with pytest.raises(OSError, match="disk full"):
+        plots.save(figure, path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_save_writes_png_only(tmp_path):
+    with pytest.raises(ValueError, match=r"curve\.pdf' must end in \.png"):
+        plots.save(make(), tmp_path / "curve.pdf")
+
+
+def test_panels_can_be_drawn(tmp_path):
+    plots.save(plots.cost_accuracy({"a": PANEL, "b": PANEL}), tmp_path / "figure.png")
+    width, height = matplotlib.image.imread(tmp_path / "figure.png").shape[1::-1]
+    assert 1300 < width < 1700 and 600 < height < 900
+
+
+def test_no_global_state_is_touched():
+    before = dict(matplotlib.rcParams)
+    plots.cost_accuracy({"end": PANEL})
+    make()
+    assert dict(matplotlib.rcParams) == before
+    tree = ast.parse(inspect.getsource(plots))
+    names = [
+        alias.name
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Import)
+        for alias in n.names
+    ]
+    modules = [n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+    assert not any("pyplot" in name for name in names + modules)
