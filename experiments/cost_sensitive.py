@@ -26,7 +26,7 @@ import typer
 from tqdm.auto import tqdm
 
 import jal
-from experiments import datasets, report
+from experiments import analysis, datasets, report
 from jal import (
     acquisition,
     cost,
@@ -107,6 +107,12 @@ class Config:
     base_scale: float = 1.0
     evaluate_rounds: tuple[int, ...] = ()
     redraw: bool = True
+
+
+def table1_config(**changes) -> Config:
+    """The protocol of Table 1: 48 disjoint sets of 1,000 candidates, 10 bought."""
+    protocol = dict(rounds=48, candidates=1000, picks=10, redraw=False)
+    return Config(**{**protocol, **changes})
 
 
 NETWORKS = {
@@ -208,12 +214,7 @@ def run_arm(
         config, arm, num_classes, data.x.shape[1:]
     )
     key = jax.random.key(seed)
-    initial = pool.balanced_indices(
-        loop.round_key(key, 0, loop.INITIAL),
-        data.y,
-        per_class=config.per_class,
-        num_classes=num_classes,
-    )
+    initial = initial_set(config, key, data, num_classes)
     loop.check(
         data, initial, k=config.picks, rounds=config.rounds, num_classes=num_classes
     )
@@ -256,6 +257,16 @@ def run_arm(
     return record
 
 
+def initial_set(config: Config, key, data: Data, num_classes: int) -> jax.Array:
+    """The same number of items of each class, the same for all arms of a seed."""
+    return pool.balanced_indices(
+        loop.round_key(key, 0, loop.INITIAL),
+        data.y,
+        per_class=config.per_class,
+        num_classes=num_classes,
+    )
+
+
 @functools.cache
 def _proposal(config: Config):
     return pool.stream(config.candidates, redraw=config.redraw)
@@ -268,6 +279,16 @@ def _evaluate(learner: Learner):
 
 def check_sizes(config: Config, data: Data, num_classes: int) -> None:
     """Raises ValueError where the protocol asks for more items than there are."""
+    if config.network not in NETWORKS:
+        raise ValueError(
+            f"network={config.network!r}; allowed are {', '.join(NETWORKS)}"
+        )
+    smallest = int(np.bincount(np.asarray(data.y), minlength=num_classes).min())
+    if smallest < config.per_class:
+        raise ValueError(
+            f"per_class={config.per_class}, but a class of {config.data} has only "
+            f"{smallest} items"
+        )
     num_items = data.y.shape[0]
     served = num_items - config.per_class * num_classes
     if config.picks > config.candidates:
@@ -285,12 +306,6 @@ def check_sizes(config: Config, data: Data, num_classes: int) -> None:
             f"rounds * candidates = {config.rounds} * {config.candidates} = "
             f"{config.rounds * config.candidates}, but {config.data} has {served} "
             "items beside the initial set; lower one of them, or allow redraw"
-        )
-    smallest = int(np.bincount(np.asarray(data.y), minlength=num_classes).min())
-    if smallest < config.per_class:
-        raise ValueError(
-            f"per_class={config.per_class}, but a class of {config.data} has only "
-            f"{smallest} items"
         )
 
 
@@ -446,7 +461,10 @@ def demo(
     print(report.format_demo(records))
     figures = {
         "accuracy-by-labels.png": ("count", "labels"),
-        "accuracy-by-cost.png": ("spend", "annotation cost (arbitrary units)"),
+        "accuracy-by-cost.png": (
+            "spend",
+            "annotation cost without the initial labels (arbitrary units)",
+        ),
     }
     _save_curves(records, figures, out)
 
@@ -467,18 +485,11 @@ def table1(
 
     Example: python -m experiments.cost_sensitive table1 --network gal --seeds 5
     """
-    config = Config(
-        data=data,
-        network=network,
-        rounds=rounds,
-        candidates=1000,
-        picks=10,
-        steps=steps,
-        restart=scratch,
-        redraw=False,
+    config = table1_config(
+        data=data, network=network, rounds=rounds, steps=steps, restart=scratch
     )
     records = _run(config, (RANDOM, *UNCERTAINTY), seeds, out, workers, data_dir)
-    summary = report.table1(records)
+    summary = analysis.table1(records)
     print(report.format_table1(summary))
     _save_curves(records, {"table1.png": ("count", "labels")}, out)
     _save_results("table1", config, seeds, records, summary, out)
@@ -512,10 +523,15 @@ def figure1(
         evaluate_rounds=tuple(sorted({*range(10, rounds, 10), half, rounds})),
     )
     records = _run(config, (RANDOM, *BETAS, LEARNED), seeds, out, workers, data_dir)
-    summary = report.figure1(records, rounds=(half, rounds))
+    summary = analysis.figure1(records, rounds=(half, rounds))
     print(report.format_figure1(summary))
     plots.save(plots.cost_accuracy(summary["points"]), out / "figure1.png")
-    curves = {"figure1-curves.png": ("spend", "annotation cost (arbitrary units)")}
+    curves = {
+        "figure1-curves.png": (
+            "spend",
+            "annotation cost without the initial labels (arbitrary units)",
+        )
+    }
     _save_curves(records, curves, out)
     _save_results("figure1", config, seeds, records, summary, out)
 
@@ -534,7 +550,7 @@ def _run(config, arms, seeds, out, workers, data_dir):
 
 def _save_curves(records, figures, out):
     for name, (field, x_label) in figures.items():
-        curves = report.curves(records, field)
+        curves = analysis.curves(records, field)
         figure = plots.learning_curves(curves, x_label=x_label, target=0.9)
         plots.save(figure, out / name)
         print(f"wrote {out / name}")

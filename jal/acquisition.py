@@ -129,7 +129,9 @@ def variation_ratio(predictive: Predictive) -> jax.Array:
 
     Reference: Gal, Islam and Ghahramani, 2017, section 4 (variation ratios).
     """
-    return 1.0 - jnp.max(predictive.votes, axis=-1) / predictive.count
+    # Counts are whole numbers, so that their difference has no rounding below 0.
+    against = predictive.count - jnp.max(predictive.votes, axis=-1)
+    return against / predictive.count
 
 
 def predicted_loss(outputs: Outputs) -> jax.Array:

@@ -169,6 +169,11 @@ class _Store:
                     "with it, or another folder"
                 )
             _check_identity(run_file, identity)
+        elif (folder / CHECKPOINTS_FOLDER).exists():
+            raise ValueError(
+                f"folder={str(folder)!r} has the checkpoints of a run, but {RUN_FILE} "
+                "does not say of which; choose another folder"
+            )
         else:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(run_file, identity)
@@ -285,10 +290,12 @@ def _identity(key, data, initial, k, rounds, config) -> dict:
 def _check_identity(run_file: Path, identity: dict) -> None:
     try:
         stored = json.loads(run_file.read_text())
-    except ValueError as error:
+    except ValueError:
+        stored = None
+    if not isinstance(stored, dict):
         raise ValueError(
-            f"{run_file} is not JSON; remove its folder or choose another"
-        ) from error
+            f"{run_file} is not a JSON object; remove its folder or choose another"
+        )
     # Through JSON and back, so that tuples and lists compare as equal.
     identity = json.loads(json.dumps(identity))
     different = [

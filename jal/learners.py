@@ -223,19 +223,21 @@ def regressor(
     )
 
     def init_variables(key):
-        one = jnp.ones((), jnp.float32)
+        one = jnp.ones(())
         return RegressorVariables(network.init(key), 0 * one, one, 0 * one)
 
     def fit(key, variables, data, pool):
-        count = pool.count.astype(data.y.dtype)
+        # In the default precision, whatever that of y: a loop carries the variables.
+        y = data.y.astype(jnp.result_type(float))
+        count = pool.count.astype(y.dtype)
         mean = lambda values: jnp.sum(jnp.where(pool.labeled, values, 0)) / count
-        targets = jnp.log(data.y) if log_targets else data.y
+        targets = jnp.log(y) if log_targets else y
         center = mean(targets)
         deviation = jnp.sqrt(mean(jnp.square(targets - center)))
         scale = jnp.where(deviation > 0, deviation, 1.0)
         standard = Data(data.x, (targets - center) / scale)
         model, metrics = network.fit(key, variables.model, standard, pool)
-        floor = floor_share * mean(data.y)
+        floor = floor_share * mean(y)
         return RegressorVariables(model, center, scale, floor), metrics
 
     def predict(variables, x, key=None):

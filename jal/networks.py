@@ -172,6 +172,8 @@ class GalCNN(nn.Module):
       strides: strides of the two convolutions.
       dense: D, units of the hidden dense layer.
       rates: dropout rates before the two dense layers.
+      convolution: what computes the convolutions, with the arguments of
+        `jax.lax.conv_general_dilated`.
 
     >>> init, _ = from_linen(GalCNN(), jnp.zeros((1, 28, 28, 1), jnp.uint8))
     >>> params, _ = init(jax.random.key(0))
@@ -188,6 +190,7 @@ class GalCNN(nn.Module):
     strides: Sequence[int] = (1, 1)
     dense: int = 128
     rates: Sequence[float] = (0.25, 0.5)
+    convolution: Callable = conv_general_dilated
 
     @nn.compact
     def __call__(self, x, *, train: bool = False, stochastic: bool = False) -> Outputs:
@@ -200,7 +203,7 @@ class GalCNN(nn.Module):
                 strides=stride,
                 padding="VALID",
                 kernel_init=nn.initializers.xavier_uniform(),
-                conv_general_dilated=conv_general_dilated,
+                conv_general_dilated=self.convolution,
             )(x)
             x = nn.relu(x)
         x = max_pool(x, 2)

@@ -288,7 +288,7 @@ def _readable_ticks(axes: Axes):
 
 
 def _seeds(numbers):
-    """ "3 seeds", or "2 to 3 seeds" where they differ."""
+    """Such as "3 seeds", or "2 to 3 seeds" where they differ."""
     span = dict.fromkeys((min(numbers), max(numbers)))
     return f"{' to '.join(map(str, span))} seed{'' if max(numbers) == 1 else 's'}"
 
@@ -431,15 +431,14 @@ def _draw_group(axes: Axes, group, members, style):
     )
     for beta, at in zip(members, zip(x, y, strict=True), strict=True):
         if beta is not None:
+            # Ends stand outside and are spelled out, or texts of close points overlap.
+            first, last = beta == min(members), beta == max(members)
             axes.annotate(
-                # In full at both ends alone, or the texts of close points overlap.
-                f"β = {beta:g}"
-                if beta in (min(members), max(members))
-                else f"{beta:g}",
+                f"β = {beta:g}" if first or last else f"{beta:g}",
                 at,
-                (-6, 6),
+                (6 if first else -6, 6),
                 textcoords="offset points",
-                ha="right",
+                ha="left" if first else "right",
                 color=color,
                 fontsize=10,
                 path_effects=[withStroke(linewidth=3, foreground="white")],

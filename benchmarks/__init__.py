@@ -1,0 +1,1 @@
+"""Measurements of jal; `python -m benchmarks` runs them and prints one table."""
