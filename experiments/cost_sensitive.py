@@ -10,7 +10,9 @@ import functools
 import json
 import os
 import platform
+import shlex
 import subprocess
+import sys
 import time
 from collections.abc import Iterable
 from concurrent import futures
@@ -249,6 +251,7 @@ def run_arm(
             "spend": infos.spend,
             "indices": infos.indices,
             "observed": observed,
+            "commit": commit(),
             "seconds": round(time.monotonic() - wall, 1),
             "cpu_seconds": round(time.process_time() - process, 1),
         }
@@ -341,7 +344,12 @@ def run_all(
     context = get_context("spawn")
     rounds = config.rounds + 1
     with (
-        tqdm(total=rounds * len(tasks), unit="round", smoothing=0.05) as bar,
+        tqdm(
+            total=rounds * len(tasks),
+            unit="round",
+            smoothing=0.05,
+            mininterval=1 if sys.stderr.isatty() else 30,
+        ) as bar,
         futures.ProcessPoolExecutor(
             workers,
             mp_context=context,
@@ -355,9 +363,10 @@ def run_all(
         ]
         while running:
             done, _ = futures.wait(running, 1.0, futures.FIRST_EXCEPTION)
-            finished = [_lines(place) for place in places.values()]
-            bar.n = sum(min(count, rounds) for count in finished)
-            bar.set_postfix_str(f"{sum(c >= rounds for c in finished)} runs done")
+            finished = [min(_lines(place), rounds) for place in places.values()]
+            complete = finished.count(rounds)
+            bar.set_postfix_str(f"{complete}/{len(tasks)} runs", refresh=False)
+            bar.update(sum(finished) - bar.n)
             for future in done:
                 if future.exception() is not None:
                     executor.shutdown(cancel_futures=True)
@@ -367,13 +376,19 @@ def run_all(
     return [json.loads((places[task] / "record.json").read_text()) for task in tasks]
 
 
+def _cores() -> list[int]:
+    """The processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
 def _take_core(counter) -> None:
     """Gives each worker one core: two runs side by side beat one run on two cores."""
+    with counter.get_lock():
+        number, counter.value = counter.value, counter.value + 1
     if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        with counter.get_lock():
-            number, counter.value = counter.value, counter.value + 1
-        os.sched_setaffinity(0, {cores[number % len(cores)]})
+        os.sched_setaffinity(0, {_cores()[number % len(_cores())]})
 
 
 def _slug(arm: Arm) -> str:
@@ -398,20 +413,29 @@ def _check_config(folder: Path, config: Config) -> None:
 
 def provenance(config: Config, seeds: Iterable[int]) -> dict:
     """What a results file says of its making: sizes, machine, versions, commit."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
     return {
         "config": dataclasses.asdict(config),
         "seeds": list(seeds),
         "machine": f"{_processor()}, {os.cpu_count()} cores, {jax.default_backend()}",
         "versions": {"jax": jax.__version__, "jal": jal.__version__},
-        "commit": commit or None,
+        "commit": commit(),
     }
+
+
+@functools.cache
+def commit() -> str | None:
+    """The commit of this code, "-dirty" where it was changed; None outside of git."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip()
 
 
 def _processor() -> str:
@@ -426,8 +450,12 @@ def _processor() -> str:
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
 )
-Seeds = Annotated[int, typer.Option(help="Runs of each arm, with seeds 0, 1, ...")]
-Workers = Annotated[int, typer.Option(help="Processes at a time; 0: one a core.")]
+Seeds = Annotated[
+    int, typer.Option(min=1, help="Runs of each arm, with seeds 0, 1, ...")
+]
+Workers = Annotated[
+    int, typer.Option(min=0, help="Processes at a time; 0: one a core.")
+]
 Out = Annotated[Path, typer.Option(help="Folder of checkpoints and results.")]
 Dataset = Annotated[
     str, typer.Option(help="digits, mnist, fashion_mnist, or the path of an .npz file.")
@@ -478,8 +506,8 @@ def table1(
     data_dir: DataDir = None,
     network: Network = "gal",
     scratch: Scratch = False,
-    steps: Annotated[int, typer.Option(help="Adam steps a round.")] = 100,
-    rounds: Annotated[int, typer.Option(help="T, rounds of 10 labels.")] = 48,
+    steps: Annotated[int, typer.Option(min=1, help="Adam steps a round.")] = 100,
+    rounds: Annotated[int, typer.Option(min=1, help="T, rounds of 10 labels.")] = 48,
 ) -> None:
     """Labels needed for 90 %, relative to random (Table 1 of the paper).
 
@@ -504,8 +532,8 @@ def figure1(
     data_dir: DataDir = None,
     network: Network = "gal",
     scratch: Scratch = False,
-    steps: Annotated[int, typer.Option(help="Adam steps a round.")] = 100,
-    rounds: Annotated[int, typer.Option(help="T, rounds of 10 labels.")] = 98,
+    steps: Annotated[int, typer.Option(min=1, help="Adam steps a round.")] = 100,
+    rounds: Annotated[int, typer.Option(min=1, help="T, rounds of 10 labels.")] = 98,
 ) -> None:
     """Accuracy against annotation cost over beta (Figure 1 of the paper).
 
@@ -537,15 +565,18 @@ def figure1(
 
 
 def _run(config, arms, seeds, out, workers, data_dir):
-    workers = workers or len(os.sched_getaffinity(0))
-    return run_all(
-        config,
-        arms,
-        range(seeds),
-        out / "runs",
-        workers=workers,
-        data_dir=data_dir,
-    )
+    try:
+        return run_all(
+            config,
+            arms,
+            range(seeds),
+            out / "runs",
+            workers=workers or len(_cores()),
+            data_dir=data_dir,
+        )
+    except (ValueError, OSError, ImportError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
 
 
 def _save_curves(records, figures, out):
@@ -559,7 +590,7 @@ def _save_curves(records, figures, out):
 def _save_results(name, config, seeds, records, summary, out):
     path = out / f"{name}.json"
     content = {
-        "command": f"python -m experiments.cost_sensitive {name}",
+        "command": f"python -m experiments.cost_sensitive {shlex.join(sys.argv[1:])}",
         **provenance(config, range(seeds)),
         "summary": summary,
         "records": records,

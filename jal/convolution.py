@@ -56,13 +56,14 @@ def conv_general_dilated(
     batch_group_count: int = 1,
     precision=None,
     preferred_element_type=None,
+    out_sharding=None,
 ) -> jax.Array:
     """`jax.lax.conv_general_dilated` with gradients that stay fast inside a scan.
 
     Takes the same arguments and returns the same values; pass it to
     `flax.linen.Conv` or `flax.nnx.Conv` as `conv_general_dilated=`. Reverse mode only.
     Convolutions that are not channel-last (as Flax's are) or use `batch_group_count`
-    are handed to `jax.lax` unchanged.
+    or `out_sharding` are handed to `jax.lax` unchanged.
 
     Args:
       lhs: [B, ..., D] input, spatial axes between.
@@ -76,6 +77,7 @@ def conv_general_dilated(
       batch_group_count: as in `jax.lax`.
       precision: as in `jax.lax`.
       preferred_element_type: as in `jax.lax`.
+      out_sharding: as in `jax.lax`.
 
     Returns:
       [B, ..., features].
@@ -91,7 +93,8 @@ def conv_general_dilated(
     (1, 3, 3, 2)
     """
     numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
-    if not _is_channel_last(numbers) or batch_group_count != 1:
+    special = batch_group_count != 1 or out_sharding is not None
+    if special or not _is_channel_last(numbers):
         return lax.conv_general_dilated(
             lhs,
             rhs,
@@ -104,6 +107,7 @@ def conv_general_dilated(
             batch_group_count,
             precision,
             preferred_element_type,
+            out_sharding,
         )
     spatial = lhs.ndim - 2
     ones = (1,) * spatial
@@ -177,6 +181,8 @@ def _forward(settings, lhs, rhs):
 
 def _backward(settings, residuals, gradient):
     lhs, rhs = residuals
+    if gradient.size == 0:  # no window fits; a convolution takes no empty kernel
+        return jnp.zeros_like(lhs), jnp.zeros_like(rhs)
     gradient = gradient.astype(jnp.result_type(lhs, rhs))
     return (
         _input_gradient(settings, lhs, rhs, gradient).astype(lhs.dtype),

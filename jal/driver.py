@@ -264,7 +264,7 @@ def write_json(path: Path, content: Any) -> None:
     """
     temporary = path.with_name(path.name + f".{os.getpid()}.tmp")
     with open(temporary, "w") as file:
-        json.dump(as_json(content), file, indent=1)
+        json.dump(as_json(content), file)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
