@@ -228,19 +228,21 @@ def _pass_function(predict, masks, indices):
 
 def _merge_over_passes(of_passes, num_samples):
     """Merges `of_passes(pass numbers)` over groups of passes, the last one smaller."""
-    groups, rest = divmod(num_samples, PASSES_AT_A_TIME)
+    # Groups of one size need one compiled body; a last smaller one needs another.
+    divisors = range(PASSES_AT_A_TIME, PASSES_AT_A_TIME // 2 - 1, -1)
+    size = next((d for d in divisors if num_samples % d == 0), PASSES_AT_A_TIME)
+    groups, rest = divmod(num_samples, size)
     if groups <= 1:
-        first = num_samples if groups == 0 else PASSES_AT_A_TIME
-        total = of_passes(jnp.arange(first))
+        total = of_passes(jnp.arange(size if groups else num_samples))
     else:
-        passes = jnp.arange(groups * PASSES_AT_A_TIME).reshape(groups, PASSES_AT_A_TIME)
+        passes = jnp.arange(groups * size).reshape(groups, size)
         shapes = jax.eval_shape(of_passes, passes[0])
         empty = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
         total, _ = jax.lax.scan(
             lambda total, group: (merge(total, of_passes(group)), None), empty, passes
         )
     if groups and rest:
-        total = merge(total, of_passes(groups * PASSES_AT_A_TIME + jnp.arange(rest)))
+        total = merge(total, of_passes(groups * size + jnp.arange(rest)))
     return total
 
 

@@ -36,7 +36,7 @@ def assert_equals_lax(lhs, rhs, strides, padding, tolerance=1e-5, **options):
     """Both in one program, which compiles once."""
     options.setdefault("dimension_numbers", LAYOUTS[lhs.ndim - 2])
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
     def both(lhs, rhs):
         call = lambda f: lambda lhs, rhs: f(lhs, rhs, strides, padding, **options)
         return [
@@ -137,7 +137,7 @@ def test_values_and_gradients_equal_those_of_lax(case):
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
-def test_the_transposed_convolution_of_flax_and_lax(padding):
+def test_the_transposed_convolution_of_lax(padding):
     # What `lax.conv_transpose` asks for, of which it makes pads and a dilation.
     lhs, rhs = arrays((2, 5, 4, 3), (3, 4, 3, 2))
     strides = (2, 3)

@@ -1,0 +1,402 @@
+"""Networks: their sizes, when they are stochastic, and dropout folded into weights."""
+
+import functools
+import itertools
+import math
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jal.networks import (
+    DropoutDense,
+    GalCNN,
+    _masked_dense,
+    from_linen,
+    max_pool,
+    small_cnn,
+    unit_range,
+)
+from jal.types import Outputs
+
+KEY = jax.random.key(0)
+# Compiled in half the time: what is computed is tested here, not how fast.
+quick_jit = functools.partial(
+    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
+)
+
+
+def normal(*shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def parameters(module, x):
+    """Parameters of a module as shapes, without computing any."""
+    params, _ = jax.eval_shape(from_linen(module, x)[0], KEY)
+    return params
+
+
+def count(module, side=28):
+    x = jax.ShapeDtypeStruct((1, side, side, 1), jnp.uint8)
+    return sum(math.prod(v.shape) for v in jax.tree.leaves(parameters(module, x)))
+
+
+# Convolutional networks
+
+
+def test_parameter_counts():
+    head = lambda units, outputs: units * outputs + outputs
+    # Kernel side, channels in and out; sides 28 -> 25 -> 22 -> 11 after pooling.
+    convolutions = (4 * 4 * 1 + 1) * 32 + (4 * 4 * 32 + 1) * 32
+    trunk = convolutions + head(11 * 11 * 32, 128)
+    assert count(GalCNN()) == trunk + head(128, 10) == 513_994
+    assert count(GalCNN(None)) == trunk + head(128, 1) == 512_833
+    # Sides 28 -> 13 with stride 2 -> 10 -> 5.
+    convolutions = (4 * 4 * 1 + 1) * 16 + (4 * 4 * 16 + 1) * 32
+    trunk = convolutions + head(5 * 5 * 32, 128)
+    assert count(small_cnn()) == trunk + head(128, 10) == 112_314
+    assert count(small_cnn(None)) == trunk + head(128, 1) == 111_153
+    assert count(small_cnn(3), side=12) == convolutions + head(32, 128) + head(128, 3)
+
+
+@functools.cache
+def small(outputs):
+    """(params, apply) of a small network on 12x12 images, apply compiled."""
+    init, apply = from_linen(small_cnn(outputs), jnp.zeros((1, 12, 12, 1)))
+    params, state = quick_jit(init)(KEY)
+    assert state == {}
+    run = lambda params, x, key=None, train=False: apply(params, {}, x, key, train)[0]
+    return params, quick_jit(run, static_argnames="train")
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (6, 12, 12, 1), np.uint8)
+
+
+def test_outputs_of_a_classifier():
+    params, apply = small(10)
+    outputs = apply(params, IMAGES)
+    chex.assert_shape(outputs.logits, (6, 10))
+    chex.assert_shape(outputs.features, (6, 128))
+    assert outputs.value is None and outputs.loss_score is None
+    assert np.all(outputs.features >= 0) and np.ptp(outputs.logits) > 0
+
+
+def test_outputs_of_a_regression():
+    params, apply = small(None)
+    outputs = apply(params, IMAGES)
+    chex.assert_shape(outputs.value, (6,))
+    chex.assert_shape(outputs.features, (6, 128))
+    assert outputs.logits is None
+
+
+def test_outputs_of_the_published_network():
+    for outputs, field, shape in ((10, "logits", (3, 10)), (None, "value", (3,))):
+        init, apply = from_linen(GalCNN(outputs), jnp.zeros((1, 28, 28)))
+        for images in ((3, 28, 28), (3, 28, 28, 1)):
+            x = jax.ShapeDtypeStruct(images, jnp.float32)
+            made = lambda key, x: apply(*init(key), x, None, False)[0]  # noqa: B023
+            made = jax.eval_shape(made, KEY, x)
+            assert getattr(made, field).shape == shape
+            assert made.features.shape == (3, 128)
+
+
+def test_images_with_and_without_a_channel_axis_of_bytes_and_of_floats():
+    params, apply = small(10)
+    expected = apply(params, IMAGES)
+    floats = jnp.asarray(IMAGES, jnp.float32) / 255
+    for same in (IMAGES[..., 0], floats, floats[..., 0]):
+        chex.assert_trees_all_close(apply(params, same), expected, atol=1e-5)
+
+
+def test_unit_range():
+    scaled = unit_range(jnp.array([[[0, 51, 255]]], jnp.uint8))
+    chex.assert_shape(scaled, (1, 1, 3, 1))
+    np.testing.assert_allclose(scaled.ravel(), [0, 0.2, 1], rtol=1e-6)
+    for dtype in (jnp.float32, jnp.bfloat16):
+        images = jnp.full((1, 2, 2, 3), 7, dtype)
+        chex.assert_trees_all_equal(unit_range(images), images)
+    assert unit_range(jnp.ones((1, 2, 2), int)).dtype == jnp.float32
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_only_a_key_makes_predictions_stochastic(train):
+    params, apply = small(10)
+    run = functools.partial(apply, params, IMAGES, train=train)
+    chex.assert_trees_all_equal(run(), run())
+    one, same, other = (run(jax.random.key(i)).logits for i in (1, 1, 2))
+    assert np.array_equal(one, same)
+    for different in (other, run().logits):
+        assert np.all(np.abs(one - different).max(-1) > 1e-3)
+
+
+def test_identical_items_share_a_mask_in_scoring_and_not_in_training():
+    params, apply = small(10)
+    same = jnp.asarray(np.repeat(IMAGES[:1], 6, axis=0))
+    scored, trained = (apply(params, same, KEY, train=t).logits for t in (False, True))
+    np.testing.assert_allclose(scored, scored[:1].repeat(6, 0), atol=1e-6)
+    assert all(
+        np.abs(a - b).max() > 1e-3 for a, b in itertools.combinations(trained, 2)
+    )
+
+
+def test_any_convolution_may_be_put_in():
+    params, apply = small(10)
+    stock = GalCNN(10, (16, 32), strides=(2, 1), convolution=lax.conv_general_dilated)
+    expected = quick_jit(stock.apply)({"params": params}, IMAGES)
+    chex.assert_trees_all_close(apply(params, IMAGES), expected, atol=1e-5)
+
+
+# from_linen
+
+
+class Normed(nn.Module):
+    """Batch normalisation with running averages, and dropout."""
+
+    @nn.compact
+    def __call__(self, x, *, train=False, stochastic=False):
+        x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+        return Outputs(
+            logits=DropoutDense(3, 0.5)(x, train=train, stochastic=stochastic)
+        )
+
+
+def normed(example):
+    """(params, state, apply) of it, apply compiled."""
+    init, apply = from_linen(Normed(), example)
+    return *quick_jit(init)(KEY), quick_jit(apply, static_argnames="train")
+
+
+def test_only_the_shape_of_the_example_matters():
+    one, two = jnp.full((2, 4), 7.0), jax.ShapeDtypeStruct((99, 4), jnp.float32)
+    chex.assert_trees_all_equal(normed(one)[:2], normed(two)[:2])
+
+
+def test_batch_statistics_are_updated_in_training_and_used_elsewhere():
+    x = 3 + 2 * normal(50, 4)
+    params, state, apply = normed(x)
+    assert set(state) == {"batch_stats"}
+    outputs, trained = apply(params, state, x, None, train=True)
+    averages = trained["batch_stats"]["BatchNorm_0"]
+    np.testing.assert_allclose(averages["mean"], 0.1 * x.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(averages["var"], 0.9 + 0.1 * x.var(0), rtol=1e-4)
+
+    kernel = params["DropoutDense_0"]["kernel"]
+    by_hand = lambda mean, var: (x - mean[None]) / np.sqrt(var + 1e-5)[None] @ kernel
+    expected = by_hand(x.mean(0), x.var(0))
+    np.testing.assert_allclose(outputs.logits, expected, atol=1e-4)
+
+    # Running averages: the state stays, and an item does not see its batch.
+    for key in (None, jax.random.key(1)):
+        outputs, same = apply(params, trained, x, key)
+        chex.assert_trees_all_equal(same, trained)
+        alone, _ = apply(params, trained, x[:1], key)
+        np.testing.assert_allclose(alone.logits, outputs.logits[:1], atol=1e-5)
+        if key is None:
+            expected = by_hand(averages["mean"], averages["var"])
+            np.testing.assert_allclose(outputs.logits, expected, atol=1e-4)
+
+
+def test_training_with_a_key_and_state():
+    x = normal(8, 4)
+    params, state, apply = normed(x)
+    dropped, with_key = apply(params, state, x, KEY, train=True)
+    plain, without = apply(params, state, x, None, train=True)
+    chex.assert_trees_all_close(with_key, without)
+    assert np.abs(dropped.logits - plain.logits).max() > 1e-3
+
+
+# Dropout before a dense layer
+
+
+def layer(features, rate, kernel=None, bias=None):
+    """`(x, key, train=False) -> y` of a layer with the given weights."""
+    module = DropoutDense(features, rate)
+
+    def apply(x, key=None, train=False):
+        weights = {
+            "kernel": jnp.eye(x.shape[-1]) if kernel is None else kernel,
+            "bias": jnp.zeros(features) if bias is None else bias,
+        }
+        rngs = None if key is None else {"dropout": key}
+        stochastic = key is not None
+        return module.apply(
+            {"params": weights}, x, train=train, stochastic=stochastic, rngs=rngs
+        )
+
+    return apply
+
+
+def masks(rate, size, rows, key=KEY, train=False):
+    """The masks themselves: what the layer with the identity makes of ones."""
+    return layer(size, rate)(jnp.ones((rows, size)), key, train)
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_masks_keep_the_expectation(train):
+    rate = 0.25
+    mask = masks(rate, 400, 50, train=train)
+    kept = mask > 0
+    np.testing.assert_allclose(mask, kept / (1 - rate), rtol=1e-6)
+    draws = kept.size if train else kept.shape[1]
+    assert abs(kept.mean() - (1 - rate)) < 5 * math.sqrt(rate * (1 - rate) / draws)
+    if train:  # every row has its own
+        assert len(np.unique(kept, axis=0)) == 50
+    else:
+        assert np.array_equal(mask, mask[:1].repeat(50, 0))
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_the_layer_is_the_product_with_its_mask(train):
+    x, kernel, bias = normal(5, 7), normal(7, 3), normal(3)
+    mask = masks(0.4, 7, 5, train=train)
+    assert 0 < (mask == 0).mean() < 1
+    y = layer(3, 0.4, kernel, bias)(x, KEY, train)
+    np.testing.assert_allclose(y, (x * mask) @ kernel + bias[None], atol=1e-5)
+
+
+def test_without_a_key_or_a_rate_nothing_is_dropped():
+    x, kernel, bias = normal(5, 7), normal(7, 3), normal(3)
+    plain = x @ kernel + bias[None]
+    for train in (False, True):
+        for rate, key in ((0.4, None), (0.0, None), (0.0, KEY)):
+            y = layer(3, rate, kernel, bias)(x, key, train)
+            np.testing.assert_allclose(y, plain, atol=1e-5)
+
+
+def test_scoring_is_the_same_under_vmap_and_in_a_loop():
+    x, kernel = normal(5, 7), normal(7, 3)
+    keys = jax.random.split(KEY, 6)
+    grid = jax.vmap(lambda key: jax.random.split(key, 5))(keys)
+    run = layer(3, 0.4, kernel)
+    alone = lambda item, key: run(item[None], key)[0]
+    one = quick_jit(alone)
+    # A mask for each key, shared by the items; keys outside or items outside.
+    loop = np.stack([[one(item, key) for item in x] for key in keys])
+    for together in (
+        jax.vmap(run, (None, 0)),
+        jax.vmap(jax.vmap(alone, (0, None)), (None, 0)),
+        jax.vmap(jax.vmap(alone, (None, 0)), (0, None), out_axes=1),
+    ):
+        np.testing.assert_allclose(quick_jit(together)(x, keys), loop, atol=1e-5)
+    # A mask of its own for every key and item.
+    loop = [[one(x[i], grid[s, i]) for i in range(5)] for s in range(6)]
+    own = quick_jit(jax.vmap(jax.vmap(alone), (None, 0)))(x, grid)
+    np.testing.assert_allclose(own, np.stack(loop), atol=1e-5)
+    assert np.ptp(own[:, 0], axis=0).max() > 1e-3
+
+
+def test_many_masks_average_to_the_deterministic_layer():
+    rate, passes = 0.5, 4000
+    x, kernel, bias = normal(3, 8), normal(8, 4), normal(4)
+    run = layer(4, rate, kernel, bias)
+    y = quick_jit(jax.vmap(lambda key: run(x, key)))(jax.random.split(KEY, passes))
+    # Var of sum_d m_d x_d w_d, with Var m = rate / (1 - rate).
+    variance = np.square(x) @ np.square(kernel) * rate / (1 - rate)
+    error = np.abs(y.mean(0) - run(x))
+    assert np.all(error < 5 * np.sqrt(variance / passes))
+    np.testing.assert_allclose(y.var(0), variance, rtol=0.2)
+
+
+def test_gradients_flow_in_training_through_what_is_kept():
+    x, kernel, cotangent = normal(5, 7), normal(7, 3), normal(5, 3, seed=1)
+    mask = masks(0.4, 7, 5, train=True)
+
+    def loss(x, kernel):
+        return jnp.sum(layer(3, 0.4, kernel)(x, KEY, train=True) * cotangent)
+
+    of_x, of_kernel = quick_jit(jax.grad(loss, (0, 1)))(x, kernel)
+    np.testing.assert_allclose(of_kernel, (x * mask).T @ cotangent, atol=1e-5)
+    np.testing.assert_allclose(of_x, cotangent @ kernel.T * mask, atol=1e-5)
+
+
+BATCHED = list(itertools.product([False, True], repeat=3))
+
+
+def product_of(x, mask, kernel):
+    """The folded layer in float64, over any leading axes."""
+    args = (np.asarray(v, np.float64) for v in (x, mask, kernel))
+    return np.einsum("...bd,...d,...dh->...bh", *args)
+
+
+@pytest.mark.parametrize("batched", BATCHED[1:])
+def test_the_rule_of_the_folded_layer(batched):
+    shapes = ((5, 7), (7,), (7, 3))
+    x, mask, kernel = (
+        normal(*((4,) if over else ()), *shape)
+        for shape, over in zip(shapes, batched, strict=True)
+    )
+    axes = tuple(0 if over else None for over in batched)
+    y = quick_jit(jax.vmap(_masked_dense, axes))(x, mask, kernel)
+    expected = product_of(x, mask, kernel)
+    chex.assert_shape(y, (4, 5, 3))
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("outer", BATCHED[1:])
+@pytest.mark.parametrize("inner", [(False, True, False), (True, False, False)])
+def test_the_rule_of_the_folded_layer_inside_itself(inner, outer):
+    # E.g. seeds of everything around passes, or passes around items.
+    sizes = [(4,) * one + (2,) * two for one, two in zip(outer, inner, strict=True)]
+    shapes = ((5, 7), (7,), (7, 3))
+    args = [normal(*a, *b) for a, b in zip(sizes, shapes, strict=True)]
+    rule = _masked_dense
+    for batched in (inner, outer):
+        rule = jax.vmap(rule, tuple(0 if over else None for over in batched))
+    y = quick_jit(rule)(*args)
+    # Missing axes of length 1 in front, for einsum to broadcast.
+    full = [
+        v.reshape(4 if one else 1, 2 if two else 1, *shape)
+        for v, one, two, shape in zip(args, outer, inner, shapes, strict=True)
+    ]
+    np.testing.assert_allclose(y, product_of(*full), rtol=1e-5, atol=1e-5)
+
+
+def test_the_folded_layer_makes_no_masked_copy_of_its_input():
+    # [S, B, D] would be the largest array by far; [D, S * H] is the masked kernel.
+    items, units, passes = 1000, 50, 20
+    x, kernel = jnp.ones((items, units)), jnp.ones((units, 3))
+    run = layer(3, 0.5, kernel)
+    over_items = lambda key: jax.vmap(lambda item: run(item[None], key))(x)
+    traced = jax.make_jaxpr(jax.vmap(over_items))(jax.random.split(KEY, passes))
+
+    def largest(jaxpr):
+        for equation in jaxpr.eqns:
+            yield max(out.aval.size for out in equation.outvars)
+            if equation.primitive.name != "custom_vmap_call":
+                for value in equation.params.values():
+                    inner = getattr(value, "jaxpr", value)
+                    if hasattr(inner, "eqns"):
+                        yield from largest(inner)
+
+    assert max(largest(traced.jaxpr)) <= items * passes * 3
+
+
+# Max pooling
+
+
+@pytest.mark.parametrize(
+    "shape, window",
+    [((2, 6, 8, 3), 2), ((2, 7, 5, 3), 2), ((2, 7, 5, 3), 1), ((1, 9, 4, 1), 3)],
+)
+def test_max_pool_equals_that_of_flax(shape, window):
+    stock = lambda x: nn.max_pool(x, (window, window), (window, window))
+
+    @quick_jit
+    def both(x):
+        result = []
+        for pool in (lambda x: max_pool(x, window), stock):
+            y, pull = jax.vjp(pool, x)
+            result.append((y, *pull(jnp.sin(y))))
+        return result
+
+    (own, gradient), (expected, expected_gradient) = both(normal(*shape))
+    np.testing.assert_array_equal(own, expected)
+    np.testing.assert_allclose(gradient, expected_gradient, atol=1e-6)
+
+
+def test_max_pool_of_what_is_smaller_than_a_window_is_empty():
+    assert max_pool(jnp.ones((2, 1, 5, 3)), 2).shape == (2, 0, 2, 3)
