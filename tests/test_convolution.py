@@ -36,7 +36,7 @@ def assert_equals_lax(lhs, rhs, strides, padding, tolerance=1e-5, **options):
     """Both in one program, which compiles once."""
     options.setdefault("dimension_numbers", LAYOUTS[lhs.ndim - 2])
 
-    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    @jax.jit
     def both(lhs, rhs):
         call = lambda f: lambda lhs, rhs: f(lhs, rhs, strides, padding, **options)
         return [

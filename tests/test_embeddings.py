@@ -144,6 +144,7 @@ def model(name: str):
 
 @every_model
 def test_one_scan_trains_scores_and_learns(name):
+    chex.clear_trace_counter()
     data = make_data()
     learner = learners.supervised(
         *model(name), optax.adam(1e-2), steps=100, batch_size=32, restart=False
@@ -194,7 +195,8 @@ def test_without_a_key_deterministic_with_one_a_mask_for_all_items(name):
     by_item = jax.vmap(lambda item: logits(item[None], KEY)[0])(same)
     np.testing.assert_array_equal(by_item[0], by_item[1])
     # In training each row of a batch has its own.
-    trained, _ = apply(params, state, same, key=KEY, train=True)
+    batch = jnp.concatenate([same, x[1:]])
+    trained, _ = apply(params, state, batch, key=KEY, train=True)
     assert (trained.logits[0] != trained.logits[1]).any()
 
 

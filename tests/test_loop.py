@@ -434,6 +434,7 @@ def stepwise(arm: str):
     rest = options(cost=cost)
     initial = rest.pop("initial")
     init, step = loop.make_step(nearest_mean(), strategy, **rest)
+    chex.clear_trace_counter()
     step = jit(chex.assert_max_traces(step, n=1))
     state, infos = jit(init)(KEY, make_data(), initial), []
     for _ in range(ROUNDS + 1):
@@ -554,6 +555,7 @@ def network_run():
 def network_stepwise():
     """State and infos of a Python loop over the jitted step."""
     _, (init, step), data = network_run()
+    chex.clear_trace_counter()
     step = jit(chex.assert_max_traces(step, n=1))
     state, infos = jit(init)(KEY, data, jnp.array([0, 1])), []
     for _ in range(3):

@@ -256,7 +256,7 @@ def test_top_k_under_vmap():
     available = rng.random((5, 9)) < 0.7
     available[4] = False
     one = lambda s, a: numerics.masked_top_k(s, 6, available=a)
-    for scores in (scores, np.nan_to_num(scores, neginf=-9).astype(np.int32)):
-        picks = jax.jit(jax.vmap(one))(scores, available)
-        expected = [best_first(s, 6, a) for s, a in zip(scores, available, strict=True)]
+    for pools in (scores, np.nan_to_num(scores, neginf=-9).astype(np.int32)):
+        picks = jax.jit(jax.vmap(one))(pools, available)
+        expected = [best_first(s, 6, a) for s, a in zip(pools, available, strict=True)]
         assert picks.tolist() == expected

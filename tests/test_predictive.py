@@ -278,9 +278,9 @@ def passes(function, num_samples, options=None, *, predict=linear, x=X, key=KEY)
     return compiled(function, predict, num_samples, *options.items())(key, x, indices)
 
 
-@pytest.mark.parametrize("num_samples", [1, 7, 20, 21, 40, 47])
+@pytest.mark.parametrize("num_samples", [1, 7, 13, 20, 21, 30, 40, 47])
 def test_statistics_are_those_of_the_log_probabilities(num_samples):
-    # One, two and three groups, with and without a smaller one at the end.
+    # One, two and three groups, of all sizes, and with a smaller one at the end.
     log_p = passes(log_prob_passes, 47)
     chex.assert_shape(log_p, (47, 10, 4))
     stats = passes(predict_passes, num_samples)
@@ -421,7 +421,7 @@ def test_a_wrong_batch_size_is_named(batch_size):
 # Members of an ensemble
 
 
-@pytest.mark.parametrize("members", [1, 3, 45])
+@pytest.mark.parametrize("members", [1, 3, 47])
 def test_members_equal_a_loop(members):
     rng = np.random.default_rng(0)
     variables = {
