@@ -332,10 +332,11 @@ def run_all(
       data_dir: TFDS directory, or None for `TFDS_DATA_DIR`.
 
     Returns:
-      The records, arm by arm.
+      The records, seed by seed.
     """
     check_sizes(config, *load_data(config, data_dir))
-    tasks = [(arm, seed) for arm in arms for seed in seeds]
+    # Seed by seed, so that a comparison of all arms is there early.
+    tasks = [(arm, seed) for seed in seeds for arm in arms]
     places = {task: folder / f"{_slug(task[0])}-seed{task[1]}" for task in tasks}
     todo = [task for task in tasks if not (places[task] / "record.json").exists()]
     # The folder of a finished run is only trusted if it was this very protocol.
