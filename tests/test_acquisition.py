@@ -71,9 +71,10 @@ def references(logits):
 
 
 def random_logits(seed, shape):
-    """Normal logits of several sizes, some -inf."""
+    """Normal logits of several sizes, some -inf, too coarse for rounding to matter."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=shape) * rng.choice([0.1, 1, 10], (*shape[:-1], 1))
+    logits = np.round(1024 * logits) / 1024
     logits[..., 1:][rng.random((*shape[:-1], shape[-1] - 1)) < 0.1] = -np.inf
     return logits
 

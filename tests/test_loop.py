@@ -22,7 +22,15 @@ from jal import (
     strategies,
 )
 from jal.convolution import cpu_compiler_options
-from jal.types import Acquisition, Data, Learner, Outputs, Strategy, View
+from jal.types import (
+    Acquisition,
+    Data,
+    Learner,
+    Outputs,
+    Proposal,
+    Strategy,
+    View,
+)
 
 KEY = jax.random.key(1)
 CLASSES, BETA = 3, 4.0
@@ -333,6 +341,43 @@ def test_learned_costs_are_predicted_from_labelled_costs():
     np.testing.assert_allclose(state.cost_variables, weights, rtol=1e-4, atol=1e-4)
 
 
+def test_every_purpose_has_a_key_of_its_own_in_every_round():
+    data_of = jax.random.key_data
+    learner = Learner(
+        lambda key: data_of(key),
+        lambda key, variables, data, pool: (variables, {"key": data_of(key)}),
+        lambda variables, x, key=None: Outputs(value=x[:, 0]),
+    )
+    prices = Learner(
+        lambda key: data_of(key),
+        lambda key, variables, data, pool: (data_of(key), {}),
+        lambda variables, x, key=None: Outputs(value=x[:, 0]),
+    )
+    strategy = Strategy(
+        lambda key, data, pool: data_of(key),
+        lambda key, state, view, k: (Acquisition(view.candidates[-k:]), data_of(key)),
+    )
+    everything = pool.everything()
+
+    def propose(key, state, labelled):
+        return *everything.propose(key, (), labelled)[:2], data_of(key)
+
+    proposal = Proposal(lambda key, labelled: data_of(key), propose)
+    rest = options(k=1, rounds=2, propose=proposal, cost=prices, observe=None)
+    run = lambda key, data: loop.run(key, learner, strategy, data, **rest)
+    state, infos = jit(run)(KEY, make_data())
+
+    last = lambda purpose: data_of(loop.round_key(KEY, 1, purpose)).tolist()
+    assert state.strategy.tolist() == last(loop.STRATEGY)
+    assert state.proposal.tolist() == last(loop.PROPOSAL)
+    assert state.cost_variables.tolist() == last(loop.COST)
+    assert infos.fit["key"][1].tolist() == last(loop.FIT)
+    first = data_of(loop.round_key(KEY, 0, loop.INITIAL))
+    assert state.variables.tolist() == first.tolist()
+    keys = [loop.round_key(KEY, r, purpose) for r in (0, 1) for purpose in range(5)]
+    assert len({tuple(data_of(key).tolist()) for key in keys}) == 10
+
+
 # --- evaluation ----------------------------------------------------------------------
 
 
@@ -370,7 +415,7 @@ def test_nan_is_counted_and_never_picked():
             nearest_mean(),
             strategy,
             make_data(),
-            **options(k=7, rounds=5, propose=pool.stream(9)),
+            **options(k=7, rounds=5, propose=pool.everything()),
         )
     )
     buying = slice(0, -1)
@@ -383,7 +428,10 @@ def test_nan_is_counted_and_never_picked():
     number = (infos.indices[buying] >= 0).sum(axis=1)
     want = np.minimum(7, (infos.num_available - infos.num_nan)[buying])
     assert number.tolist() == want.tolist()
-    assert 0 < number.min() < 7 and nan.any()
+    assert number[0] == 7 and 0 < number.min() < 7
+    # Candidates that are not available have a score too, which does not count.
+    all_nan = np.isnan(infos.observed["scores"][buying]).sum(axis=1)
+    assert (infos.num_nan[buying] < all_nan).all()
     assert np.diff(infos.count).tolist() == number.tolist()
     assert state.pool.order[: state.pool.count].tolist() == [*INITIAL, *bought(infos)]
     assert (state.pool.order[state.pool.count :] == -1).all()
