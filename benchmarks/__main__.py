@@ -8,6 +8,8 @@ import json
 import os
 import platform
 import re
+import shlex
+import sys
 import time
 from pathlib import Path
 
@@ -51,7 +53,7 @@ def main(
     path = RESULTS / f"{machine()}.json"
     temporary = path.with_suffix(".tmp")
     content = {
-        "command": f"python -m benchmarks --repeats {repeats}",
+        "command": f"python -m benchmarks {shlex.join(sys.argv[1:])}".strip(),
         "machine": machine(),
         "load_average_at_end": os.getloadavg(),
         "seconds": round(time.time() - started, 1),
