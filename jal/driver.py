@@ -263,9 +263,9 @@ def write_json(path: Path, content: Any) -> None:
     {'b': 1}
     """
     temporary = path.with_name(path.name + f".{os.getpid()}.tmp")
+    text = json.dumps(as_json(content)) + "\n"
     with open(temporary, "w") as file:
-        json.dump(as_json(content), file)
-        file.write("\n")
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)

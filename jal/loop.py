@@ -150,15 +150,15 @@ def make_step(
         pool = pools.create(num_items, initial.shape[0] + rounds * k)
         pool = pools.add(pool, initial)
         seen = pools.hide(data, pool, cost_is_known=cost == "known")
+        # Keys of their own, beside that of the initial set and those of round 0.
+        start = functools.partial(round_key, round_key(key, 0, INITIAL), 0)
         return State(
             round=jnp.zeros((), jnp.int32),
             pool=pool,
-            variables=learner.init(round_key(key, 0, INITIAL)),
-            cost_variables=(
-                cost.init(round_key(key, 0, COST)) if isinstance(cost, Learner) else ()
-            ),
-            strategy=strategy.init(round_key(key, 0, STRATEGY), seen, pool),
-            proposal=propose.init(round_key(key, 0, PROPOSAL), pool),
+            variables=learner.init(start(FIT)),
+            cost_variables=cost.init(start(COST)) if isinstance(cost, Learner) else (),
+            strategy=strategy.init(start(STRATEGY), seen, pool),
+            proposal=propose.init(start(PROPOSAL), pool),
             spend=_total_cost(data, initial),
         )
 
@@ -178,6 +178,11 @@ def make_step(
         candidates, available, proposal = propose.propose(
             now(PROPOSAL), state.proposal, state.pool
         )
+        if k > candidates.shape[0]:
+            raise ValueError(
+                f"k={k}, but a round has only {candidates.shape[0]} candidates; lower "
+                "k or propose more"
+            )
         cost_variables, candidate_cost = state.cost_variables, None
         if isinstance(cost, Learner):
             cost_variables, _ = cost.fit(
@@ -222,7 +227,8 @@ def make_step(
     def buy_nothing(data, state, variables, key):
         _, shapes = jax.eval_shape(buy, key, data, state, variables)
         nothing = jax.tree.map(_nothing, shapes)
-        return state, {**nothing, "indices": jnp.full(k, -1, jnp.int32)}
+        nothing |= {"indices": jnp.full(k, -1, jnp.int32)}
+        return state, {**nothing, "cost": jnp.zeros_like(nothing["cost"])}
 
     def step(key, data, state):
         seen = pools.hide(data, state.pool, cost_is_known=cost == "known")

@@ -372,10 +372,12 @@ def test_every_purpose_has_a_key_of_its_own_in_every_round():
     assert state.proposal.tolist() == last(loop.PROPOSAL)
     assert state.cost_variables.tolist() == last(loop.COST)
     assert infos.fit["key"][1].tolist() == last(loop.FIT)
-    first = data_of(loop.round_key(KEY, 0, loop.INITIAL))
+    start = loop.round_key(KEY, 0, loop.INITIAL)
+    first = data_of(loop.round_key(start, 0, loop.FIT))
     assert state.variables.tolist() == first.tolist()
     keys = [loop.round_key(KEY, r, purpose) for r in (0, 1) for purpose in range(5)]
-    assert len({tuple(data_of(key).tolist()) for key in keys}) == 10
+    keys += [loop.round_key(start, 0, purpose) for purpose in range(1, 5)]
+    assert len({tuple(data_of(key).tolist()) for key in keys}) == 14
 
 
 # --- evaluation ----------------------------------------------------------------------
@@ -804,7 +806,7 @@ def changed(field, index, value):
         (make_data, {"k": 0}, "k=0; at least one"),
         (make_data, {"rounds": -1}, "rounds=-1; it must not be negative"),
         (make_data, {"cost": "free"}, "cost='free'; allowed are None, \"known\""),
-        (make_data, {"k": 9}, "k must be an integer between 0 and .* 8, got 9"),
+        (make_data, {"k": 9}, "k=9, but a round has only 8 candidates; lower "),
         (make_data, {"evaluate_rounds": (0, 5)}, r"evaluate_rounds contains \[5\].*4"),
         (make_data, {"evaluate_rounds": (-1,)}, r"evaluate_rounds contains \[-1\]"),
         (make_data, {"propose": pool.stream(41)}, "num_candidates=41.*40 items"),
