@@ -496,6 +496,7 @@ def demo(
         ),
     }
     _save_curves(records, figures, out)
+    _save_results("demo", config, seeds, records, None, out)
 
 
 @app.command()

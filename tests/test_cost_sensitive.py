@@ -172,7 +172,7 @@ def test_the_commands_write_tables_and_plots(tmp_path, monkeypatch):
 
     monkeypatch.setattr(experiment, "run_all", made_up)
     for command, files in {
-        "demo": ["accuracy-by-labels.png", "accuracy-by-cost.png"],
+        "demo": ["accuracy-by-labels.png", "accuracy-by-cost.png", "demo.json"],
         "table1": ["table1.png", "table1.json"],
         "figure1": ["figure1.png", "figure1-curves.png", "figure1.json"],
     }.items():
