@@ -42,8 +42,6 @@ from jal import (
 )
 from jal.types import Data, Learner
 
-RESULTS = Path(__file__).parent / "results"
-
 
 class Arm(NamedTuple):
     """One of the methods compared.
