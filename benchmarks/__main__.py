@@ -6,7 +6,6 @@ in bytes that the compiler states; absolute times only say what was compared.
 
 import json
 import os
-import platform
 import re
 import shlex
 import sys
@@ -18,6 +17,7 @@ import numpy as np
 import typer
 
 from benchmarks import loop
+from experiments.cost_sensitive import commit, processor
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -27,10 +27,7 @@ def machine() -> str:
     device = jax.devices()[0]
     name = device.device_kind
     if device.platform == "cpu":
-        info = Path("/proc/cpuinfo")
-        lines = info.read_text().splitlines() if info.exists() else []
-        models = [line.split(":")[1] for line in lines if "model name" in line]
-        name = f"{models[0] if models else platform.machine()} {os.cpu_count()} cores"
+        name = f"{processor()} {os.cpu_count()} cores"
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
@@ -55,6 +52,7 @@ def main(
     content = {
         "command": f"python -m benchmarks {shlex.join(sys.argv[1:])}".strip(),
         "machine": machine(),
+        "commit": commit(),
         "load_average_at_end": os.getloadavg(),
         "seconds": round(time.time() - started, 1),
         "versions": {"jax": jax.__version__, "numpy": np.__version__},

@@ -415,7 +415,7 @@ def provenance(config: Config, seeds: Iterable[int]) -> dict:
     return {
         "config": dataclasses.asdict(config),
         "seeds": list(seeds),
-        "machine": f"{_processor()}, {os.cpu_count()} cores, {jax.default_backend()}",
+        "machine": f"{processor()}, {os.cpu_count()} cores, {jax.default_backend()}",
         "versions": {"jax": jax.__version__, "jal": jal.__version__},
         "commit": commit(),
     }
@@ -437,7 +437,8 @@ def commit() -> str | None:
     return described.stdout.strip()
 
 
-def _processor() -> str:
+def processor() -> str:
+    """What the processor calls itself."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

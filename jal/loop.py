@@ -172,9 +172,8 @@ def make_step(
             lambda: jax.tree.map(lambda s: jnp.full(s.shape, jnp.nan, s.dtype), shapes),
         )
 
-    def buy(key, data, state, variables):
+    def buy(key, data, seen, state, variables):
         now = functools.partial(round_key, key, state.round)
-        seen = pools.hide(data, state.pool, cost_is_known=cost == "known")
         candidates, available, proposal = propose.propose(
             now(PROPOSAL), state.proposal, state.pool
         )
@@ -224,8 +223,8 @@ def make_step(
         )
         return state, bought
 
-    def buy_nothing(data, state, variables, key):
-        _, shapes = jax.eval_shape(buy, key, data, state, variables)
+    def buy_nothing(key, data, seen, state, variables):
+        _, shapes = jax.eval_shape(buy, key, data, seen, state, variables)
         nothing = jax.tree.map(_nothing, shapes)
         nothing |= {"indices": jnp.full(k, -1, jnp.int32)}
         return state, {**nothing, "cost": jnp.zeros_like(nothing["cost"])}
@@ -238,8 +237,8 @@ def make_step(
         metrics = measure(evaluate, state, variables, data) if evaluate else {}
         after, bought = jax.lax.cond(
             state.round < rounds,
-            lambda: buy(key, data, state, variables),
-            lambda: buy_nothing(data, state, variables, key),
+            lambda: buy(key, data, seen, state, variables),
+            lambda: buy_nothing(key, data, seen, state, variables),
         )
         info = RoundInfo(
             round=state.round,
