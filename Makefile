@@ -2,6 +2,7 @@
 # their own. `make PYTHON=python3.13 VENV=.venv313 test` uses another Python.
 PYTHON ?= python3
 VENV ?= .venv
+BENCH_VENV ?= .venv-bench
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -24,11 +25,20 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-bench: $(READY)
-	$(BIN)/python -m benchmarks
+bench: $(BENCH_VENV)/.ready
+	$(BENCH_VENV)/bin/python -m benchmarks
+
+# The libraries jal is measured beside have many requirements of their own.
+$(BENCH_VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(BENCH_VENV)/bin/python -m pip install --quiet -c constraints.txt torch
+	$(BENCH_VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[bench]'
+	$(BENCH_VENV)/bin/python -m pip install --quiet -c constraints.txt --no-deps batchbald_redux
+	touch $(BENCH_VENV)/.ready
 
 docs: $(READY)
 	$(BIN)/pdoc jal -o outputs/docs
 
 clean:
-	rm -rf $(VENV) outputs
+	rm -rf $(VENV) $(BENCH_VENV) outputs

@@ -1,25 +1,45 @@
 """Runs the benchmarks and writes `benchmarks/results/<machine>.json`.
 
-Every figure is a ratio of medians measured alternately in this one process, or a size
-in bytes that the compiler states; absolute times only say what was compared.
+What is compared is measured in turns in one process, on the same inputs. Each case has
+a process of its own, so that no library's threads disturb another case.
 """
 
+import enum
 import json
 import os
 import re
 import shlex
+import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Annotated
 
 import jax
 import numpy as np
 import typer
+from tqdm import tqdm
 
-from benchmarks import loop
+from benchmarks import (
+    acquisition,
+    batch_selection,
+    large_pool,
+    loop,
+    mc_dropout,
+    peers,
+)
 from experiments.cost_sensitive import commit, processor
 
 RESULTS = Path(__file__).parent / "results"
+CASES = {
+    "loop": loop.measure,
+    "acquisition": acquisition.measure,
+    "mc-dropout": mc_dropout.measure,
+    "batch-selection": batch_selection.measure,
+    "large-pool": large_pool.measure,
+    "devices": large_pool.measure_devices,
+}
+Case = enum.StrEnum("Case", {name.replace("-", "_"): name for name in CASES})
 
 
 def machine() -> str:
@@ -32,35 +52,94 @@ def machine() -> str:
 
 
 def main(
-    repeats: int = typer.Option(9, help="Measurements of each; the median is taken."),
-    full_run: bool = typer.Option(
-        False, help="Also time a whole T = 48 run on MNIST (minutes; TFDS_DATA_DIR)."
-    ),
+    cases: Annotated[
+        list[Case] | None, typer.Argument(help="What to measure; all if left out.")
+    ] = None,
+    repeats: Annotated[
+        int, typer.Option(help="Measurements of each; the median is taken.")
+    ] = 9,
+    full_run: Annotated[
+        bool,
+        typer.Option(
+            help="loop: also a whole T = 48 run on MNIST (minutes; TFDS_DATA_DIR)."
+        ),
+    ] = False,
 ) -> None:
-    """Measures jal on this machine.
+    """Measures jal on this machine, beside the libraries that are installed.
 
-    Example: python -m benchmarks --repeats 9
+    Example: python -m benchmarks acquisition mc-dropout --repeats 9
     """
-    started = time.time()
-    rows = loop.measure(repeats, full_run=full_run)
-    width = max(len(row["what"]) for row in rows)
-    for row in rows:
-        print(f"{row['what']:<{width}}  {row['value']:>10.3f} {row['unit']}")
-    RESULTS.mkdir(exist_ok=True)
+    names, failed = [str(case) for case in cases or CASES], []
     path = RESULTS / f"{machine()}.json"
-    temporary = path.with_suffix(".tmp")
-    content = {
+    if len(names) == 1:
+        measure(names[0], repeats, full_run)
+    else:
+        options = ["--repeats", str(repeats), *(["--full-run"] * full_run)]
+        for name in tqdm(names, desc="cases", unit="case"):
+            command = [sys.executable, "-m", "benchmarks", name, *options]
+            if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
+                failed.append(name)
+    if len(failed) < len(names):
+        records = json.loads(path.read_text())["cases"]
+        done = [name for name in names if name not in failed]
+        print(table([row for name in done for row in records[name]["rows"]]))
+        print(f"wrote {path}")
+    if failed:
+        raise SystemExit(f"failed, and left as they were: {', '.join(failed)}")
+
+
+def measure(case: str, repeats: int, full_run: bool) -> Path:
+    """Measures one case and puts it into this machine's file."""
+    started, start = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), time.time()
+    load, code = os.getloadavg(), commit()
+    more = {"full_run": True} if full_run and case == "loop" else {}
+    rows = CASES[case](repeats, **more)
+    record = {
         "command": f"python -m benchmarks {shlex.join(sys.argv[1:])}".strip(),
-        "machine": machine(),
-        "commit": commit(),
-        "load_average_at_end": os.getloadavg(),
-        "seconds": round(time.time() - started, 1),
-        "versions": {"jax": jax.__version__, "numpy": np.__version__},
+        "commit": code,
+        "started": started,
+        "seconds": round(time.time() - start, 1),
+        "load_average": {"start": load, "end": os.getloadavg()},
+        "versions": {"jax": jax.__version__, "numpy": np.__version__}
+        | peers.versions(),
         "rows": rows,
     }
+    path = RESULTS / f"{machine()}.json"
+    merge(path, case, record)
+    return path
+
+
+def merge(path: Path, case: str, record: dict) -> None:
+    """Replaces what a file says of one case, and leaves the others as they are."""
+    content = json.loads(path.read_text()) if path.exists() else {}
+    cases = content.get("cases", {}) | {case: record}
+    content = {"machine": machine(), "cases": {n: cases[n] for n in sorted(cases)}}
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.write_text(json.dumps(content, indent=1) + "\n")
     os.replace(temporary, path)
-    print(f"wrote {path}")
+
+
+def table(rows: list[dict]) -> str:
+    """One line a row: what, who, how much, its ratio to jal's, the measurements."""
+
+    def cells(row):
+        value = "" if row["value"] is None else f"{row['value']:,.5g}"
+        ratio = f"{row['ratio']:.4g} x jal" if "ratio" in row else ""
+        repeats = f"n={row['repeats']}" if "repeats" in row else ""
+        end = "  ".join(filter(None, (repeats, row.get("note", ""))))
+        return row["what"], row.get("by", ""), value, row["unit"], ratio, end
+
+    lines = [cells(row) for row in rows]
+    widths = [max(map(len, column), default=0) for column in zip(*lines, strict=True)]
+    right = {2, 4}
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if position in right else cell.ljust(width)
+            for position, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """What a round of the loop costs: training in a scan, scoring memory, many seeds."""
 
 import functools
-import statistics
 import time
 
 import jax
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from benchmarks.timing import calling, compiled, row, side_by_side
 from jal import learners, networks, pool, predictive
 from jal.convolution import conv_general_dilated, cpu_compiler_options
 from jal.types import Data
@@ -16,29 +16,10 @@ from jal.types import Data
 STEPS = 20
 
 
-def measure(repeats: int, *, full_run: bool) -> list[dict]:
+def measure(repeats: int, *, full_run: bool = False) -> list[dict]:
     """All measurements of this file, one row each."""
     rows = [*training_in_a_scan(repeats), *scoring_memory(), *many_seeds(repeats)]
     return rows + (whole_run() if full_run else [])
-
-
-def compiled(function, *args):
-    """`function` compiled for these arguments with jal's options, and warmed up."""
-    jitted = jax.jit(function, compiler_options=cpu_compiler_options())
-    program = jitted.lower(*args).compile()
-    jax.block_until_ready(program(*args))
-    return program
-
-
-def side_by_side(programs: dict, repeats: int) -> dict[str, float]:
-    """Median seconds of each program, measured in turns."""
-    seconds = {name: [] for name in programs}
-    for _ in range(repeats):
-        for name, (program, args) in programs.items():
-            start = time.perf_counter()
-            jax.block_until_ready(program(*args))
-            seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def training_step(convolution, batch_size):
@@ -74,12 +55,13 @@ def training_in_a_scan(repeats):
         keys = jax.random.split(key, STEPS)
         times = side_by_side(
             {
-                "scan": (compiled(scan, start, keys), (start, keys)),
-                "ours": (compiled(ours, start, key), (start, key)),
-                "plain": (compiled(plain, start, key), (start, key)),
+                "scan": calling(compiled(scan, start, keys).call, start, keys),
+                "ours": calling(compiled(ours, start, key).call, start, key),
+                "plain": calling(compiled(plain, start, key).call, start, key),
             },
             repeats,
         )
+        times = {name: timing.seconds for name, timing in times.items()}
         outside = min(times["ours"], times["plain"])
         name = f"training step, B={batch_size}"
         rows += [
@@ -106,7 +88,7 @@ def scoring_memory():
             x,
             jax.random.key(2),
         )
-        sizes[num_samples] = program.memory_analysis().temp_size_in_bytes / 1e6
+        sizes[num_samples] = program.temporary / 1e6
     rows = [
         row(f"scoring 1,000 images, S={number}: memory", size, "MB")
         for number, size in sizes.items()
@@ -141,12 +123,12 @@ def many_seeds(repeats):
         )
         times = side_by_side(
             {
-                "map": (compiled(mapped, keys, data), (keys, data)),
-                "vmap": (compiled(batched, keys, data), (keys, data)),
+                "map": calling(compiled(mapped, keys, data).call, keys, data),
+                "vmap": calling(compiled(batched, keys, data).call, keys, data),
             },
             repeats,
         )
-        ratio = times["vmap"] / times["map"]
+        ratio = times["vmap"].seconds / times["map"].seconds
         rows.append(row(f"4 seeds of {name}: vmap / lax.map", ratio, "x"))
     return rows
 
@@ -189,8 +171,3 @@ def whole_run():
         row(f"{name}: run", time.perf_counter() - start, "s"),
         row(f"{name}: processor time", time.process_time() - process, "s"),
     ]
-
-
-def row(what, value, unit):
-    """One line of the table."""
-    return {"what": what, "value": round(float(value), 4), "unit": unit}

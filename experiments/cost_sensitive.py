@@ -33,6 +33,7 @@ from jal import (
     acquisition,
     cost,
     driver,
+    files,
     learners,
     loop,
     networks,
@@ -240,7 +241,7 @@ def run_arm(
         name: np.where(np.arange(config.rounds + 1) < config.rounds, values, np.nan)
         for name, values in infos.observed.items()
     }
-    record = driver.as_json(
+    record = files.as_json(
         {
             "arm": arm.name,
             "seed": seed,
@@ -254,7 +255,7 @@ def run_arm(
             "cpu_seconds": round(time.process_time() - process, 1),
         }
     )
-    driver.write_json(folder / "record.json", record)
+    files.write_json(folder / "record.json", record)
     return record
 
 
@@ -596,7 +597,7 @@ def _save_results(name, config, seeds, records, summary, out):
         "summary": summary,
         "records": records,
     }
-    driver.write_json(path, content)
+    files.write_json(path, content)
     print(f"wrote {path}")
 
 

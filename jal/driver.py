@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jal import loop
+from jal import files, loop
 from jal.convolution import cpu_compiler_options
 from jal.types import Data, Learner, Strategy
 
@@ -111,7 +111,7 @@ def drive(
         state, infos = store.restore(state_shapes, infos)
     if state is None:
         state = init(key, data, initial)
-    with _progress_bar(rounds + 1, int(state.round), progress) as bar:
+    with files.progress_bar(rounds + 1, int(state.round), progress, "round") as bar:
         while (done := int(state.round)) <= rounds:
             state, news = run_segment(key, data, state)
             news = jax.device_get(news)
@@ -168,7 +168,7 @@ class _Store:
                     f"folder={str(folder)!r} holds a run; pass resume=True to go on "
                     "with it, or another folder"
                 )
-            _check_identity(run_file, identity)
+            files.check_identity(run_file, identity)
         elif (folder / CHECKPOINTS_FOLDER).exists():
             raise ValueError(
                 f"folder={str(folder)!r} has the checkpoints of a run, but {RUN_FILE} "
@@ -176,7 +176,7 @@ class _Store:
             )
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            write_json(run_file, identity)
+            files.write_json(run_file, identity)
         self._manager = ocp.CheckpointManager(
             (folder / CHECKPOINTS_FOLDER).absolute(),
             options=ocp.CheckpointManagerOptions(
@@ -219,61 +219,14 @@ class _Store:
         target = path.with_suffix(".tmp") if mode == "w" else path
         with open(target, mode) as file:
             for number in range(first, last):
-                file.write(json.dumps(as_json(_row(infos, number))) + "\n")
+                file.write(json.dumps(files.as_json(_row(infos, number))) + "\n")
         if mode == "w":
             os.replace(target, path)
 
 
-def as_json(tree) -> Any:
-    """Arrays and NamedTuples as what JSON has; NaN and infinities become None.
-
-    Args:
-      tree: dicts, lists, NamedTuples and arrays of any shape.
-
-    Returns:
-      Dicts, lists and numbers.
-
-    >>> as_json({"a": np.array([1.0, np.nan])})
-    {'a': [1.0, None]}
-    """
-    if hasattr(tree, "_asdict"):
-        tree = tree._asdict()
-    if isinstance(tree, Mapping):
-        return {str(name): as_json(value) for name, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [as_json(value) for value in tree]
-    if isinstance(tree, np.ndarray | np.generic | jax.Array):
-        return as_json(np.asarray(tree).tolist())
-    if isinstance(tree, float) and not np.isfinite(tree):
-        return None
-    return tree
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes a JSON file that is either whole or not there.
-
-    Args:
-      path: where to; written under a temporary name first, and renamed.
-      content: anything `as_json` takes.
-
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "a.json"
-    >>> write_json(path, {"b": 1})
-    >>> json.loads(path.read_text())
-    {'b': 1}
-    """
-    temporary = path.with_name(path.name + f".{os.getpid()}.tmp")
-    text = json.dumps(as_json(content)) + "\n"
-    with open(temporary, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
 def _identity(key, data, initial, k, rounds, config) -> dict:
     checksum = lambda array: zlib.crc32(np.ascontiguousarray(array).tobytes())
-    return as_json(
+    return files.as_json(
         {
             "key": jax.random.key_data(key),
             "num_items": data.y.shape[0],
@@ -287,29 +240,6 @@ def _identity(key, data, initial, k, rounds, config) -> dict:
     )
 
 
-def _check_identity(run_file: Path, identity: dict) -> None:
-    try:
-        stored = json.loads(run_file.read_text())
-    except ValueError:
-        stored = None
-    if not isinstance(stored, dict):
-        raise ValueError(
-            f"{run_file} is not a JSON object; remove its folder or choose another"
-        )
-    # Through JSON and back, so that tuples and lists compare as equal.
-    identity = json.loads(json.dumps(identity))
-    different = [
-        f"{name} was {stored.get(name)!r} and is {identity[name]!r}"
-        for name in identity
-        if stored.get(name) != identity[name]
-    ]
-    if different:
-        raise ValueError(
-            f"{run_file} belongs to a different run ({'; '.join(different)}); choose "
-            "another folder"
-        )
-
-
 def _row(infos: loop.RoundInfo, number: int) -> loop.RoundInfo:
     return jax.tree.map(lambda buffer: buffer[number], infos)
 
@@ -318,29 +248,3 @@ def _postfix(infos: loop.RoundInfo, number: int) -> dict[str, str]:
     row = _row(infos, number)
     named = {**row.metrics, "labels": row.count, "spend": row.spend}
     return {name: f"{float(value):.4g}" for name, value in named.items()}
-
-
-def _progress_bar(total: int, done: int, shown: bool):
-    try:
-        from tqdm.auto import tqdm
-    except ImportError as error:
-        if shown:
-            raise ImportError(
-                "the progress bar needs tqdm: pip install tqdm, or progress=False"
-            ) from error
-        return _NoBar()
-    return tqdm(total=total, initial=done, unit="round", disable=not shown)
-
-
-class _NoBar:
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return None
-
-    def update(self, _):
-        return None
-
-    def set_postfix(self, *_, **__):
-        return None

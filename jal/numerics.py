@@ -3,6 +3,7 @@
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import xlogy
 
 
@@ -118,3 +119,36 @@ def masked_top_k(
     scores = jnp.where(usable, jnp.maximum(scores, lowest), -jnp.inf)
     best, positions = jax.lax.top_k(scores, k)
     return jnp.where(jnp.isneginf(best), -1, positions).astype(jnp.int32)
+
+
+def checked_available(
+    k: int, num_items: int, available: jax.Array | None, *, name: str = "k"
+) -> jax.Array:
+    """Checks what all selectors are given: a number of picks and who may be picked.
+
+    Args:
+      k: K, static.
+      num_items: N.
+      available: [N] bool, or None for all.
+      name: what the caller calls `k`.
+
+    Returns:
+      [N] bool, `available` with None filled in.
+
+    Raises:
+      ValueError: if `k` is not an integer in [0, N].
+
+    >>> checked_available(2, 3, None).tolist()
+    [True, True, True]
+    """
+    if not isinstance(k, (int, np.integer)) or not 0 <= k <= num_items:
+        raise ValueError(
+            f"{name} must be an integer between 0 and the number of items {num_items}, "
+            f"got {k!r}"
+        )
+    if available is None:
+        return jnp.ones(num_items, bool)
+    available = jnp.asarray(available)
+    chex.assert_shape(available, (num_items,))
+    chex.assert_type(available, bool)
+    return available

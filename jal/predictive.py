@@ -4,6 +4,9 @@ The part of a network before its first dropout does not depend on the key. `vmap
 keys does not batch it, so it runs once however many passes are asked for.
 """
 
+import functools
+import math
+import operator
 from collections.abc import Callable
 
 import chex
@@ -16,6 +19,9 @@ from jal.types import Outputs, Predictive
 # Passes computed at a time: enough to fill a matrix multiplication, few enough that
 # memory stays that of this many passes whatever S is.
 PASSES_AT_A_TIME = 20
+# Passes summarised at a time, and the numbers they may hold to stay in a cache.
+SUMMED_AT_A_TIME = 10
+CACHED = 500_000
 
 
 def summarize(logits: jax.Array) -> Predictive:
@@ -40,17 +46,24 @@ def summarize(logits: jax.Array) -> Predictive:
             f"logits has shape {logits.shape}; expected [S, ..., C], S passes first, "
             "C classes last (add an axis: logits[None] for a single pass)"
         )
-    log_p = jax.nn.log_softmax(logits, axis=-1)
-    p = jnp.exp(log_p)
-    mean = jnp.mean(p, axis=0)
-    votes = jax.nn.one_hot(jnp.argmax(log_p, axis=-1), p.shape[-1], dtype=p.dtype)
-    return Predictive(
-        mean=mean,
-        spread=jnp.sum(jnp.square(p - mean[None]), axis=0),
-        votes=jnp.sum(votes, axis=0),
-        mean_entropy=jnp.mean(numerics.entropy_of_log_probabilities(log_p), axis=0),
-        count=jnp.asarray(logits.shape[0], p.dtype),
-    )
+    # A group at a time is read from memory once; all at once, once for each statistic.
+    per_pass = max(1, math.prod(logits.shape[1:]))
+    size = min(max(1, CACHED // per_pass), SUMMED_AT_A_TIME)
+    groups, rest = divmod(logits.shape[0], size)
+    if groups + (rest > 0) == 1:
+        return _summarize_few(logits)
+    # Without a rest nothing is cut off, and so nothing is copied.
+    whole = logits[: groups * size] if rest else logits
+    few = _summarize_few
+    if size > 1:
+        whole = whole.reshape(groups, size, *logits.shape[1:])
+    else:  # groups of one, cut out by the scan: half the time of [S, 1, ...]
+        few = lambda logits: _summarize_few(logits[None])
+    shapes = jax.eval_shape(few, whole[0])
+    empty = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    start = _summarize_few(logits[groups * size :]) if rest else empty
+    add = lambda total, group: (merge(total, few(group)), None)
+    return jax.lax.scan(add, start, whole)[0]
 
 
 def merge(a: Predictive, b: Predictive) -> Predictive:
@@ -204,6 +217,34 @@ def predict_members(
 
     of_members = lambda numbers: summarize(jax.lax.map(of_member, numbers))
     return _merge_over_passes(of_members, num_members)
+
+
+def _summarize_few(logits: jax.Array) -> Predictive:
+    """`summarize` in one pass over memory, for a small number of passes."""
+    # XLA's own sum over a leading axis goes through memory again.
+    add_up = lambda values: functools.reduce(operator.add, list(values))
+    num_samples, num_classes = logits.shape[0], logits.shape[-1]
+    highest = jnp.max(logits, axis=-1, keepdims=True)
+    shifted = logits - highest
+    weights = jnp.exp(shifted)
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    p = weights * (1 / total)
+    # ln total - sum p_c ln weight_c, with 0 ln 0 = 0
+    surprise = jnp.sum(jnp.where(weights > 0, weights * shifted, 0), axis=-1)
+    entropy = jnp.log(total[..., 0]) - surprise / total[..., 0]
+    classes = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
+    modes = jnp.where(shifted == 0, classes, num_classes)
+    votes = classes == jnp.min(modes, axis=-1, keepdims=True)
+    # NaN stays NaN: a comparison alone would say that there is no vote.
+    votes = votes.astype(p.dtype) + (highest - highest)
+    mean = add_up(p) / num_samples
+    return Predictive(
+        mean=mean,
+        spread=add_up(jnp.square(p - mean[None])),
+        votes=add_up(votes),
+        mean_entropy=add_up(jnp.maximum(entropy, 0)) / num_samples,
+        count=jnp.asarray(num_samples, p.dtype),
+    )
 
 
 def _pass_function(predict, masks, indices):

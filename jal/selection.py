@@ -2,7 +2,8 @@
 
 All return int32 positions in the array given, best first. NaN counts as unavailable,
 -0.0 as 0.0, ties go to the lower position, and positions beyond what is available are
--1. Numbers of picks are static; everything else may be traced.
+-1. Numbers of picks are static; everything else may be traced. The selectors that look
+at more than scores are written in `jal.diversity` and `jal.batchbald`.
 """
 
 import chex
@@ -11,25 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from jal import numerics
+from jal.batchbald import batch_bald
+from jal.diversity import badge, k_center
 
-
-def _check(
-    name: str, k: int, scores: jax.Array, available: jax.Array | None
-) -> jax.Array:
-    """Checks what all selectors share; returns `available` with None filled in."""
-    chex.assert_rank(scores, 1)
-    (n,) = scores.shape
-    if not isinstance(k, (int, np.integer)) or not 0 <= k <= n:
-        raise ValueError(
-            f"{name} must be an integer between 0 and the number of items {n}, "
-            f"got {k!r}"
-        )
-    if available is None:
-        return jnp.ones(n, bool)
-    available = jnp.asarray(available)
-    chex.assert_equal_shape([scores, available])
-    chex.assert_type(available, bool)
-    return available
+__all__ = [
+    "badge",
+    "batch_bald",
+    "diversify",
+    "k_center",
+    "power",
+    "top_k",
+    "within_budget",
+]
 
 
 def _sort_keys(
@@ -66,7 +60,8 @@ def top_k(
     [2, 3, 0]
     """
     scores = jnp.asarray(scores)
-    available = _check("k", k, scores, available)
+    chex.assert_rank(scores, 1)
+    available = numerics.checked_available(k, scores.size, available)
     return numerics.masked_top_k(scores, k, available=available)
 
 
@@ -111,7 +106,8 @@ def power(
     """
     scores = jnp.asarray(scores)
     scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
-    available = _check("k", k, scores, available)
+    chex.assert_rank(scores, 1)
+    available = numerics.checked_available(k, scores.size, available)
     chex.assert_rank(exponent, 0)
     if not isinstance(exponent, jax.Array) and not 0 <= exponent < np.inf:
         raise ValueError(f"exponent must be finite and >= 0, got {exponent!r}")
@@ -162,7 +158,8 @@ def diversify(
     annotation budgets", 2022, algorithm 1 (which does not end when K >= N).
     """
     scores, groups = jnp.asarray(scores), jnp.asarray(groups)
-    available = _check("k", k, scores, available)
+    chex.assert_rank(scores, 1)
+    available = numerics.checked_available(k, scores.size, available)
     chex.assert_equal_shape([scores, groups])
     chex.assert_type(groups, int)
 
@@ -230,7 +227,8 @@ def within_budget(
     gain divided by the cost.
     """
     value, cost = jnp.asarray(value), jnp.asarray(cost)
-    available = _check("max_k", max_k, value, available)
+    chex.assert_rank(value, 1)
+    available = numerics.checked_available(max_k, value.size, available, name="max_k")
     chex.assert_equal_shape([value, cost])
     chex.assert_rank(budget, 0)
     if not isinstance(budget, jax.Array) and not budget >= 0:

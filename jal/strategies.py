@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jal import cost, predictive, selection
-from jal.types import Acquisition, Predictive, Strategy, View
+from jal.types import Acquisition, Outputs, Predictive, Strategy, View
 
 
 def highest(
@@ -110,6 +110,142 @@ def random() -> Strategy:
         return _acquire(view, scores, positions), state
 
     return Strategy(init=lambda key, data, pool: (), select=choose)
+
+
+def coreset(*, batch_size: int | None = None) -> Strategy:
+    """Picks the candidates farthest from all that is labelled, in feature space.
+
+    `selection.k_center` of the features of the deterministic prediction, the items
+    labelled before being the centres.
+
+    Args:
+      batch_size: items predicted at a time, or None for all of them.
+
+    Returns:
+      `Strategy` without state or scores. The model must return `features`.
+
+    Raises:
+      ValueError: batch_size is below 1.
+
+    >>> coreset().init(jax.random.key(0), None, None)
+    ()
+
+    Reference: Sener and Savarese, "Active learning for convolutional neural networks: a
+    core-set approach", 2018, algorithm 1.
+    """
+    _check_batch_size(batch_size)
+
+    def choose(key, state, view: View, k):
+        del key
+        # The buffer of what is labelled has a fixed size; what is beyond its count is
+        # predicted and ignored.
+        labeled = jnp.maximum(view.pool.order, 0)
+        is_labeled = jnp.arange(labeled.size) < view.pool.count
+        items = jnp.concatenate([view.candidates, labeled])
+        nobody = jnp.zeros_like(view.available)
+        positions = selection.k_center(
+            _predict(view, items, batch_size).need("features"),
+            k,
+            centers=jnp.concatenate([nobody, is_labeled]),
+            available=jnp.concatenate([view.available, jnp.zeros_like(is_labeled)]),
+        )
+        return _acquire(view, None, positions), state
+
+    return Strategy(init=lambda key, data, pool: (), select=choose)
+
+
+def badge(*, batch_size: int | None = None) -> Strategy:
+    """Picks candidates whose gradients are large and differ from each other.
+
+    `selection.badge` of the probabilities and features of the deterministic prediction.
+    What is labelled plays no part beyond having trained the model.
+
+    Args:
+      batch_size: candidates predicted at a time, or None for all of them.
+
+    Returns:
+      `Strategy` without state or scores. The model must return `logits` and `features`,
+      the inputs of its last layer.
+
+    Raises:
+      ValueError: batch_size is below 1.
+
+    >>> badge().init(jax.random.key(0), None, None)
+    ()
+
+    Reference: Ash et al., "Deep batch active learning by diverse, uncertain gradient
+    lower bounds", 2020, algorithm 1.
+    """
+    _check_batch_size(batch_size)
+
+    def choose(key, state, view: View, k):
+        outputs = _predict(view, view.candidates, batch_size)
+        positions = selection.badge(
+            key,
+            jax.nn.softmax(outputs.need("logits"), axis=-1),
+            outputs.need("features"),
+            k,
+            available=view.available,
+        )
+        return _acquire(view, None, positions), state
+
+    return Strategy(init=lambda key, data, pool: (), select=choose)
+
+
+def batch_bald(*, num_samples: int, num_configurations: int) -> Strategy:
+    """Picks the candidates whose labels tell most about the model together.
+
+    `selection.batch_bald` of passes with dropout masks that all candidates share: joint
+    predictions need one model a pass. The log-probabilities of all passes are kept at
+    once, S * M * C numbers.
+
+    Args:
+      num_samples: S stochastic passes.
+      num_configurations: configurations of the labels picked that are looked at.
+
+    Returns:
+      `Strategy` without state or scores.
+
+    >>> strategy = batch_bald(num_samples=20, num_configurations=1000)
+    >>> strategy.init(jax.random.key(0), None, None)
+    ()
+
+    Reference: Kirsch, van Amersfoort and Gal, "BatchBALD: efficient and diverse batch
+    acquisition for deep Bayesian active learning", 2019, algorithm 1.
+    """
+
+    def choose(key, state, view: View, k):
+        passes_key, select_key = jax.random.split(key)
+        x = jax.tree.map(lambda leaf: leaf[view.candidates], view.data.x)
+        log_probs = predictive.log_prob_passes(view.predict, passes_key, x, num_samples)
+        positions, _ = selection.batch_bald(
+            select_key,
+            log_probs,
+            k,
+            num_configurations=num_configurations,
+            available=view.available,
+        )
+        return _acquire(view, None, positions), state
+
+    return Strategy(init=lambda key, data, pool: (), select=choose)
+
+
+def _check_batch_size(batch_size):
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}; it must be at least 1, or None")
+
+
+def _predict(view, indices, batch_size) -> Outputs:
+    """Deterministic prediction of items of the pool, `batch_size` of them at a time."""
+    x = jax.tree.map(lambda leaf: leaf[indices], view.data.x)
+    if batch_size is None:
+        return view.predict(x)
+
+    def of_item(item):
+        outputs = view.predict(jax.tree.map(lambda leaf: leaf[None], item))
+        return jax.tree.map(lambda leaf: leaf[0], outputs)
+
+    return jax.lax.map(of_item, x, batch_size=batch_size)
 
 
 def _acquire(view, scores, positions):

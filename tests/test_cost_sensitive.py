@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from experiments import cost_sensitive as experiment
 from experiments import report
-from jal import cost, driver
+from jal import cost, files
 
 TINY = experiment.Config(rounds=2, candidates=20, picks=3, steps=3, passes=4)
 
@@ -126,7 +126,7 @@ def test_own_data_with_costs(tmp_path):
 
 
 def test_results_say_how_they_were_made(tmp_path):
-    content = json.loads(json.dumps(driver.as_json(experiment.provenance(TINY, [0]))))
+    content = json.loads(json.dumps(files.as_json(experiment.provenance(TINY, [0]))))
     assert content["config"]["steps"] == 3
     assert content["seeds"] == [0]
     assert content["machine"] and content["versions"]["jax"]
@@ -171,7 +171,7 @@ def test_the_commands_write_tables_and_plots(tmp_path, monkeypatch):
         ]
 
     monkeypatch.setattr(experiment, "run_all", made_up)
-    for command, files in {
+    for command, names in {
         "demo": ["accuracy-by-labels.png", "accuracy-by-cost.png", "demo.json"],
         "table1": ["table1.png", "table1.json"],
         "figure1": ["figure1.png", "figure1-curves.png", "figure1.json"],
@@ -181,7 +181,7 @@ def test_the_commands_write_tables_and_plots(tmp_path, monkeypatch):
             experiment.app, [command, "--seeds", "2", "--out", str(out)]
         )
         assert result.exit_code == 0, result.output
-        assert sorted(p.name for p in out.iterdir()) == sorted(files)
+        assert sorted(p.name for p in out.iterdir()) == sorted(names)
         assert "random" in result.output
         for path in out.glob("*.json"):
             content = json.loads(path.read_text())

@@ -14,14 +14,16 @@ SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Examples?|Reference)s?:"
 # What somebody else thought of says who.
 PAPERS = {
     "acquisition": None,  # all of it
+    "batchbald": ["batch_bald", "joint_mutual_information"],
     "cost": ["cost_ratio", "perimeter", "annotation_cost"],
+    "diversity": ["k_center", "badge"],
     "learners": ["regressor"],
     "networks": ["GalCNN"],
     "numerics": ["merge_moments"],
     "pool": ["stream"],
     "predictive": None,
     "selection": ["power", "diversify", "within_budget"],
-    "strategies": ["from_scores"],
+    "strategies": ["from_scores", "coreset", "badge", "batch_bald"],
 }
 
 

@@ -442,34 +442,3 @@ def test_killed_and_started_again(uninterrupted, tmp_path):
     assert steps(folder)[-1] == ROUNDS + 1
     assert lines(folder) == lines(source)
     chex.assert_trees_all_equal(drive_network(folder), (state, infos))
-
-
-# --- JSON ----------------------------------------------------------------------------
-
-
-def test_as_json():
-    info = Outputs(logits=jnp.array([[1.5, jnp.inf]]), value=np.float32(-np.inf))
-    content = {"a": (1, info), 2: [True, None, np.int32(3), "x", float("nan")]}
-    assert driver.as_json(content) == {
-        "a": [
-            1,
-            {
-                "logits": [[1.5, None]],
-                "features": None,
-                "loss_score": None,
-                "value": None,
-            },
-        ],
-        "2": [True, None, 3, "x", None],
-    }
-
-
-def test_write_json_leaves_the_old_file_whole(tmp_path):
-    path = tmp_path / "a.json"
-    driver.write_json(path, {"a": np.nan})
-    assert path.read_text() == '{"a": null}\n'
-    with pytest.raises(TypeError):
-        driver.write_json(path, {"b": 1, "c": object()})
-    assert json.loads(path.read_text()) == {"a": None}
-    driver.write_json(path, [])
-    assert json.loads(path.read_text()) == []

@@ -585,3 +585,35 @@ def test_memory_does_not_grow_with_the_number_of_passes():
             pytest.skip("this backend does not tell how much memory a program takes")
         sizes.append(analysis.temp_size_in_bytes)
     assert max(sizes) <= 1.5 * min(sizes), sizes
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
+@pytest.mark.parametrize("num_samples", [1, 7, 10, 23])
+def test_an_item_without_probabilities_stays_nan_and_alone(bad, num_samples):
+    logits = jax.random.normal(jax.random.key(0), (num_samples, 3, 4))
+    summary = summarize(logits.at[num_samples // 2, 1, 2].set(bad))
+    for name in ("mean", "spread", "votes", "mean_entropy"):
+        field, whole = getattr(summary, name), summarize(logits)
+        assert jnp.all(jnp.isnan(field[1])), name
+        expected = getattr(whole, name)[jnp.array([0, 2])]
+        np.testing.assert_array_equal(field[jnp.array([0, 2])], expected)
+
+
+@pytest.mark.parametrize(
+    "shape", [(23, 50_001, 5), (3, 60_000, 9), (12, 1, 2), (21, 7, 3)]
+)
+def test_summaries_of_all_sizes_of_groups(shape):
+    logits = 3 * np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    logits[0, 0, 0] = -np.inf
+    got = jax.jit(summarize)(jnp.asarray(logits))
+    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
+    p = np.exp(shifted) / np.exp(shifted).sum(-1, keepdims=True)
+    log_p = np.log(np.where(p > 0, p, 1))
+    np.testing.assert_allclose(got.mean, p.mean(0), atol=1e-6)
+    np.testing.assert_allclose(got.spread, shape[0] * p.var(0), atol=2e-6)
+    np.testing.assert_allclose(
+        got.mean_entropy, -(p * log_p).sum(-1).mean(0), atol=2e-6
+    )
+    modes = p.argmax(-1)[..., None] == np.arange(shape[-1])
+    np.testing.assert_array_equal(got.votes, modes.sum(0))
+    assert got.count == shape[0]

@@ -12,9 +12,13 @@ def blocks():
     return re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 
-def test_the_first_example_runs(capsys):
-    exec(blocks()[0], {})
+def test_the_examples_run(capsys):
+    names = {}
+    exec(blocks()[0], names)
     assert capsys.readouterr().out.startswith("[0.")
+    (scores,) = [block for block in blocks() if "score_pool" in block]
+    exec(scores, names)
+    assert capsys.readouterr().out.endswith(" (500,) 0\n")
 
 
 @pytest.mark.parametrize("name", ["from_linen", "from_nnx", "from_equinox"])

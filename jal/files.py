@@ -1,0 +1,137 @@
+"""Files that are whole or not there, records of runs, progress bars: for the host."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def as_json(tree) -> Any:
+    """Arrays and NamedTuples as what JSON has; NaN and infinities become None.
+
+    Args:
+      tree: dicts, lists, NamedTuples and arrays of any shape.
+
+    Returns:
+      Dicts, lists and numbers.
+
+    >>> as_json({"a": np.array([1.0, np.nan])})
+    {'a': [1.0, None]}
+    """
+    if hasattr(tree, "_asdict"):
+        tree = tree._asdict()
+    if isinstance(tree, Mapping):
+        return {str(name): as_json(value) for name, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [as_json(value) for value in tree]
+    if isinstance(tree, np.ndarray | np.generic | jax.Array):
+        return as_json(np.asarray(tree).tolist())
+    if isinstance(tree, float) and not np.isfinite(tree):
+        return None
+    return tree
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file that is either whole or not there.
+
+    Args:
+      path: where to; written under a temporary name first, and renamed.
+      content: anything `as_json` takes.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.json"
+    >>> write_json(path, {"b": 1})
+    >>> json.loads(path.read_text())
+    {'b': 1}
+    """
+    temporary = path.with_name(path.name + f".{os.getpid()}.tmp")
+    text = json.dumps(as_json(content)) + "\n"
+    with open(temporary, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def check_identity(run_file: Path, identity: dict) -> None:
+    """Compares what a file says of a run with what is to be run.
+
+    Args:
+      run_file: a JSON object, as `write_json` makes it.
+      identity: what must be equal; further entries of the file do not matter.
+
+    Raises:
+      ValueError: the file holds something else, named entry by entry.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "run.json"
+    >>> write_json(path, {"seed": 1})
+    >>> check_identity(path, {"seed": 1})
+    """
+    try:
+        stored = json.loads(run_file.read_text())
+    except ValueError:
+        stored = None
+    if not isinstance(stored, dict):
+        raise ValueError(
+            f"{run_file} is not a JSON object; remove its folder or choose another"
+        )
+    # Through JSON and back, so that tuples and lists compare as equal.
+    identity = json.loads(json.dumps(identity))
+    different = [
+        f"{name} was {stored.get(name)!r} and is {identity[name]!r}"
+        for name in identity
+        if stored.get(name) != identity[name]
+    ]
+    if different:
+        raise ValueError(
+            f"{run_file} belongs to a different run ({'; '.join(different)}); choose "
+            "another place"
+        )
+
+
+def progress_bar(total: int, done: int, shown: bool, unit: str) -> Any:
+    """A tqdm progress bar, or where tqdm is missing and no bar is wanted, nothing.
+
+    Args:
+      total: number of units of work.
+      done: how many of them are done already.
+      shown: whether there is anything to see.
+      unit: what is counted.
+
+    Returns:
+      A context manager with `update` and `set_postfix`.
+
+    Raises:
+      ImportError: the bar is wanted and tqdm is missing.
+
+    >>> with progress_bar(2, 0, False, "item") as bar:
+    ...     _ = bar.update(2)
+    """
+    try:
+        from tqdm.auto import tqdm
+    except ImportError as error:
+        if shown:
+            raise ImportError(
+                "the progress bar needs tqdm: pip install tqdm, or progress=False"
+            ) from error
+        return _NoBar()
+    return tqdm(total=total, initial=done, unit=unit, disable=not shown)
+
+
+class _NoBar:
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def update(self, _):
+        return None
+
+    def set_postfix(self, *_, **__):
+        return None

@@ -1,0 +1,238 @@
+"""The strategies that look at more than scores, run by the loop and done by hand."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jal import learners, loop, pool, predictive, selection, strategies
+from jal.types import Acquisition, Data, Learner, Outputs, Strategy, View
+
+KEY = jax.random.key(0)
+N, PIXELS, HIDDEN, CLASSES = 40, 5, 6, 3
+INITIAL, K, ROUNDS, CANDIDATES = jnp.array([3, 17, 29]), 4, 3, 25
+SAMPLES, CONFIGURATIONS = 7, 12
+
+# Compiled in half the time: what is computed is tested here, not how fast.
+quick_jit = functools.partial(
+    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
+)
+
+
+def make_data() -> Data:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, CLASSES, N)
+    x = rng.normal(size=(CLASSES, PIXELS))[y] + rng.normal(size=(N, PIXELS))
+    return Data(jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.int32))
+
+
+def network():
+    """Two layers with dropout between them, plain functions."""
+
+    def init(key):
+        first, second = jax.random.split(key)
+        params = {
+            "first": jax.random.normal(first, (PIXELS, HIDDEN)),
+            "second": jax.random.normal(second, (HIDDEN, CLASSES)),
+        }
+        return params, ()
+
+    def apply(params, state, x, key=None, train=False):
+        features = jax.nn.tanh(x @ params["first"])
+        hidden = features
+        if key is not None:
+            hidden *= 2 * jax.random.bernoulli(key, 0.5, features.shape)
+        return Outputs(logits=hidden @ params["second"], features=features), state
+
+    return init, apply
+
+
+def learner() -> Learner:
+    return learners.supervised(*network(), optax.adam(0.05), steps=5, batch_size=8)
+
+
+def observe(data, view, acquisition):
+    return view.predict.args[0], view.candidates, view.available
+
+
+def run(strategy: Strategy, propose, model=None):
+    """(state, infos) of a run that is traced once and compiled once."""
+    chex.clear_trace_counter()
+
+    def select(key, state, view, k):
+        return strategy.select(key, state, view, k)
+
+    # Once for the rounds, and once for the shapes of the last one, which buys nothing.
+    counted = strategy._replace(select=chex.assert_max_traces(select, n=2))
+    parts = dict(initial=INITIAL, k=K, rounds=ROUNDS, propose=propose, observe=observe)
+    return quick_jit(
+        lambda key, data: loop.run(key, model or learner(), counted, data, **parts)
+    )(KEY, make_data())
+
+
+def rounds(infos):
+    """(round, variables, candidates, available, labelled) of each buying round."""
+    indices = np.asarray(infos.indices)
+    for number in range(ROUNDS):
+        labeled = np.concatenate([INITIAL, indices[:number].ravel()])
+        record = jax.tree.map(lambda leaf, r=number: leaf[r], infos.observed)
+        yield number, *record, labeled.astype(int)
+
+
+def by_hand_coreset(key, variables, x, candidates, available, labeled):
+    # All of the pool, where the strategy sees the candidates and the labelled items.
+    offered = np.zeros(N, bool)
+    offered[candidates[available]] = True
+    features = learner().predict(variables, x).features
+    return selection.k_center(
+        features,
+        K,
+        centers=jnp.asarray(np.isin(np.arange(N), labeled)),
+        available=jnp.asarray(offered),
+    )
+
+
+def by_hand_badge(key, variables, x, candidates, available, labeled):
+    outputs = learner().predict(variables, x[candidates])
+    p = jax.nn.softmax(outputs.logits)
+    return candidates[selection.badge(key, p, outputs.features, K, available=available)]
+
+
+def by_hand_batch_bald(key, variables, x, candidates, available, labeled):
+    passes_key, select_key = jax.random.split(key)
+    predict = functools.partial(learner().predict, variables)
+    log_probs = predictive.log_prob_passes(predict, passes_key, x[candidates], SAMPLES)
+    positions, _ = selection.batch_bald(
+        select_key,
+        log_probs,
+        K,
+        num_configurations=CONFIGURATIONS,
+        available=available,
+    )
+    return candidates[positions]
+
+
+STRATEGIES = {
+    "coreset": (strategies.coreset, by_hand_coreset),
+    "badge": (strategies.badge, by_hand_badge),
+    "batch_bald": (
+        functools.partial(
+            strategies.batch_bald,
+            num_samples=SAMPLES,
+            num_configurations=CONFIGURATIONS,
+        ),
+        by_hand_batch_bald,
+    ),
+}
+each = pytest.mark.parametrize(("make", "by_hand"), STRATEGIES.values(), ids=STRATEGIES)
+
+
+@each
+@pytest.mark.parametrize(
+    "propose", [pool.everything(), pool.random_subset(CANDIDATES)], ids=["all", "part"]
+)
+def test_the_loop_buys_what_the_selector_picks(make, by_hand, propose):
+    state, infos = run(make(), propose)
+    x, bought = make_data().x, np.asarray(infos.indices)
+    for number, variables, candidates, available, labeled in rounds(infos):
+        key = loop.round_key(KEY, number, loop.STRATEGY)
+        expected = by_hand(key, variables, x, candidates, available, labeled)
+        assert bought[number].tolist() == expected.tolist()
+    order = state.pool.order.tolist()
+    assert order == [*INITIAL.tolist(), *bought[:ROUNDS].ravel().tolist()]
+    assert len(set(order)) == len(order)
+    assert bought.dtype == np.int32 and bought[ROUNDS].tolist() == [-1] * K
+    assert infos.num_nan.tolist() == [0] * (ROUNDS + 1)
+
+
+@each
+def test_fewer_candidates_than_k(make, by_hand):
+    few = pool.everything()
+
+    def propose(key, state, labeled):
+        candidates, available, state = few.propose(key, state, labeled)
+        return candidates, available & (candidates >= N - 3), state
+
+    _, infos = run(make(), few._replace(propose=propose))
+    bought = infos.indices.tolist()
+    assert sorted(bought[0]) == [-1, N - 3, N - 2, N - 1]
+    assert bought[1:] == [[-1] * K] * ROUNDS
+    # Positions beyond what is available come last.
+    assert bought[0][-1] == -1
+
+
+def make_view() -> View:
+    model, labeled = learner(), pool.add(pool.create(N, 15), INITIAL)
+    return View(
+        jax.tree_util.Partial(model.predict, model.init(KEY)),
+        pool.hide(make_data(), labeled),
+        labeled,
+        jnp.arange(N, dtype=jnp.int32),
+        pool.open_items(labeled),
+    )
+
+
+@pytest.mark.parametrize("name", ["coreset", "badge"])
+def test_prediction_in_batches_changes_nothing(name):
+    make, _ = STRATEGIES[name]
+    bought = []
+    for batch_size in (None, 1, 7, 100):
+        select = make(batch_size=batch_size).select
+        acquisition, _ = quick_jit(select, static_argnums=3)(KEY, (), make_view(), K)
+        bought.append(acquisition.indices.tolist())
+    assert bought[1:] == bought[:1] * 3 and min(bought[0]) >= 0
+
+
+@pytest.mark.parametrize("name", ["coreset", "badge"])
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_batch_size_is_checked(name, batch_size):
+    make, _ = STRATEGIES[name]
+    with pytest.raises(ValueError, match=f"batch_size={batch_size}; .* at least 1"):
+        make(batch_size=batch_size)
+
+
+@pytest.mark.parametrize("name", ["coreset", "badge"])
+def test_a_model_without_features_is_told_so(name):
+    make, _ = STRATEGIES[name]
+    model = learner()
+
+    def predict(variables, x, key=None):
+        return model.predict(variables, x, key)._replace(features=None)
+
+    with pytest.raises(ValueError, match="the model returned no features"):
+        run(make(), pool.everything(), model._replace(predict=predict))
+
+
+@each
+def test_strategies_have_neither_state_nor_scores(make, by_hand):
+    strategy, view = make(), make_view()
+    state = strategy.init(KEY, view.data, view.pool)
+    acquisition, state = quick_jit(strategy.select, static_argnums=3)(
+        KEY, state, view, K
+    )
+    assert isinstance(acquisition, Acquisition) and acquisition.scores is None
+    assert state == ()
+    chex.assert_type(acquisition.indices, jnp.int32)
+    assert not set(acquisition.indices.tolist()) & set(INITIAL.tolist())
+
+
+def test_coreset_covers_what_is_labelled():
+    """It does not buy next to a labelled item that is no candidate any more."""
+    x = jnp.array([[0.0], [0.1], [5.0], [5.1], [9.0]])
+    model = Learner(
+        lambda key: (),
+        lambda key, variables, data, labeled: (variables, {}),
+        lambda variables, x, key=None: Outputs(features=x),
+    )
+    data = Data(x, jnp.zeros(5, jnp.int32))
+    parts = dict(k=1, rounds=3, propose=pool.everything())
+    state, _ = quick_jit(
+        lambda key, data: loop.run(
+            key, model, strategies.coreset(), data, initial=jnp.array([4]), **parts
+        )
+    )(KEY, data)
+    assert state.pool.order.tolist() == [4, 0, 2, 1]
