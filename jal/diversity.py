@@ -125,7 +125,7 @@ def _k_center(features, centers, available, *, k, blocks):
 
     def pick_block(state):
         nearest, picks, count = state
-        values, rows = jax.lax.top_k(nearest, min(blocks.candidates, n))
+        values, rows = numerics.top_k(nearest, min(blocks.candidates, n))
         # No item outside of the block comes before its last one, now or later.
         bound, last = values[-1], rows[-1]
         rows = jnp.sort(rows)  # so that ties go to the lower position
@@ -357,8 +357,13 @@ def _update(nearest, distances, chosen, taken, blocks):
         squared = jnp.where(valid[None], squared, jnp.inf)
         return jnp.minimum(nearest, jnp.min(squared, axis=1))
 
-    size, few = chosen.size, min(blocks.few, chosen.size)
-    return jax.lax.cond(taken <= few, lambda: after(few), lambda: after(size))
+    # Twice as many from size to size, so that less than half of the columns is waste.
+    sizes = [blocks.few]
+    while 2 * sizes[-1] < chosen.size:
+        sizes.append(2 * sizes[-1])
+    sizes = [size for size in sizes if size < chosen.size] + [chosen.size]
+    enough = jnp.searchsorted(jnp.asarray(sizes), taken, method="compare_all")
+    return jax.lax.switch(enough, [functools.partial(after, size) for size in sizes])
 
 
 def _at(array, chosen, taken, value):

@@ -117,13 +117,61 @@ def _masked_dense_vmap(axis_size, in_batched, x, mask, kernel):
     return jax.vmap(plain, in_axes=axes)(x, mask, kernel), True
 
 
+# Columns that are multiplied at a time where only some of them are needed.
+COLUMNS = 128
+
+
+@jax.custom_batching.custom_vmap
+def _needed_dense(x, mask, kernel, needed):
+    """(x * mask) @ kernel where needed [H], 0 elsewhere."""
+    return jnp.where(needed[None], _masked_dense(x, mask, kernel), 0)
+
+
+@_needed_dense.def_vmap
+def _needed_dense_vmap(axis_size, in_batched, x, mask, kernel, needed):
+    """Over items as above; over masks, no column is computed that is not needed.
+
+    The masked kernels stand side by side, those columns first that are needed, and are
+    multiplied a block at a time until none is left. The values are those of
+    `_masked_dense`; what is saved is the share that the next layer drops.
+    """
+    over_x, over_mask, over_kernel, over_needed = in_batched
+    if not over_kernel and over_x and not over_mask and not over_needed:
+        rows = _needed_dense(x.reshape(-1, x.shape[-1]), mask, kernel, needed)
+        return rows.reshape(axis_size, -1, kernel.shape[-1]), True
+    if over_kernel or over_x or not (over_mask and over_needed):
+        axes = tuple(0 if batched else None for batched in in_batched[:3])
+        y = jax.vmap(_masked_dense, in_axes=axes, axis_size=axis_size)(x, mask, kernel)
+        return jnp.where(jnp.expand_dims(needed, -2), y, 0), True
+    width = kernel.shape[-1]
+    total = axis_size * width
+    size = min(COLUMNS, total)
+    blocks = -(-total // size)
+    order = jnp.argsort(~needed.reshape(-1), stable=True).astype(jnp.int32)
+    filled = jnp.pad(order, (0, blocks * size - total))
+
+    def multiply(block, products):
+        columns = jax.lax.dynamic_slice(filled, (block * size,), (size,))
+        masked = mask[columns // width] * kernel.T[columns % width]
+        return products.at[block].set(x @ masked.T)
+
+    used = -(-jnp.sum(needed, dtype=jnp.int32) // size)
+    products = jnp.zeros((blocks, x.shape[0], size), x.dtype)
+    products = jax.lax.fori_loop(0, used, multiply, products)
+    place = jnp.argsort(order)
+    rows = jnp.swapaxes(products, 0, 1).reshape(x.shape[0], -1)[:, place]
+    rows = jnp.swapaxes(rows.reshape(-1, axis_size, width), 0, 1)
+    return jnp.where(needed[:, None], rows, 0), True
+
+
 class DropoutDense(nn.Module):
     """Dropout on the input of a dense layer, with masks that fold into the weights.
 
     (x * mask / (1 - rate)) @ kernel + bias. In training every row of a batch has a
     mask of its own. In scoring all rows share one, drawn from the key alone; `vmap`
     over keys then multiplies x once with all masked kernels side by side, and `vmap`
-    over rows with a key each gives independent masks.
+    over rows with a key each gives independent masks. Where the next layer drops some
+    of the outputs again, its mask, drawn before, says which need not be computed.
 
     Attributes:
       features: H, the number of outputs.
@@ -139,22 +187,46 @@ class DropoutDense(nn.Module):
     features: int
     rate: float
 
+    def draw_mask(self, inputs: int) -> jax.Array:
+        """[D] mask of one pass, scaled by 1 / (1 - rate), for D inputs."""
+        keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.rate, (inputs,))
+        return keep.astype(jnp.float32) / (1 - self.rate)
+
     @nn.compact
-    def __call__(self, x, *, train: bool = False, stochastic: bool = False):
-        """Maps [B, D] to [B, H]."""
+    def __call__(
+        self,
+        x,
+        *,
+        train: bool = False,
+        stochastic: bool = False,
+        mask: jax.Array | None = None,
+        needed: jax.Array | None = None,
+    ):
+        """Maps [B, D] to [B, H].
+
+        Args:
+          x: [B, D].
+          train: a mask for each row.
+          stochastic: dropout on.
+          mask: [D] of `draw_mask`; None draws it. Not for training.
+          needed: [H] bool, outputs the caller goes on to use; the others are the bias.
+        """
         kernel = self.param(
             "kernel", nn.initializers.xavier_uniform(), (x.shape[-1], self.features)
         )
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        if stochastic and self.rate > 0:
-            shape = x.shape if train else x.shape[-1:]
-            keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.rate, shape)
-            mask = keep.astype(x.dtype) / (1 - self.rate)
+        if not stochastic or self.rate == 0:
+            return x @ kernel + bias[None]
+        if train:
             # The folded form has no gradient rule, and training has no use for it.
-            y = (x * mask) @ kernel if train else _masked_dense(x, mask, kernel)
-        else:
-            y = x @ kernel
-        return y + bias[None]
+            keep = jax.random.bernoulli(
+                self.make_rng("dropout"), 1 - self.rate, x.shape
+            )
+            return (x * (keep.astype(x.dtype) / (1 - self.rate))) @ kernel + bias[None]
+        mask = (self.draw_mask(x.shape[-1]) if mask is None else mask).astype(x.dtype)
+        if needed is None:
+            return _masked_dense(x, mask, kernel) + bias[None]
+        return _needed_dense(x, mask, kernel, needed) + bias[None]
 
 
 class GalCNN(nn.Module):
@@ -209,9 +281,20 @@ class GalCNN(nn.Module):
         x = max_pool(x, 2)
         x = x.reshape(x.shape[0], -1)
         first, second = self.rates
+        hidden, last = (
+            DropoutDense(self.dense, first),
+            DropoutDense(self.outputs or 1, second),
+        )
         modes = dict(train=train, stochastic=stochastic)
-        features = nn.relu(DropoutDense(self.dense, first)(x, **modes))
-        y = DropoutDense(self.outputs or 1, second)(features, **modes)
+        if train or not stochastic:
+            features = nn.relu(hidden(x, **modes))
+            y = last(features, **modes)
+        else:
+            mask, next_mask = hidden.draw_mask(x.shape[-1]), last.draw_mask(self.dense)
+            features = nn.relu(hidden(x, **modes, mask=mask))
+            # What the last layer drops is computed only for those who ask for features.
+            kept = nn.relu(hidden(x, **modes, mask=mask, needed=next_mask > 0))
+            y = last(kept, **modes, mask=next_mask)
         if self.outputs is None:
             return Outputs(features=features, value=y[:, 0])
         return Outputs(features=features, logits=y)

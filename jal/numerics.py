@@ -1,5 +1,7 @@
 """Numerical pieces that several modules share: entropies, moment merging, top-k."""
 
+import math
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -79,6 +81,37 @@ def merge_moments(
     return count, mean, spread
 
 
+def top_k(values: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """The k largest values and their positions, as `jax.lax.top_k` but sooner on CPU.
+
+    There `jax.lax.top_k` sorts all of them. Here they are cut into about sqrt(M k)
+    groups, and only the members of the k groups with the largest maxima are sorted: k
+    maxima are k values, and none of another group comes before the last of them.
+
+    Args:
+      values: [M] floating, without NaN.
+      k: how many, at most M.
+
+    Returns:
+      values [k], largest first, and their positions [k] int32; ties go to the lower
+      position.
+
+    >>> top_k(jnp.array([3.0, 1.0, 3.0, 2.0]), 3)[1].tolist()
+    [0, 2, 3]
+    """
+    size = values.size
+    width = math.isqrt(size // max(k, 1))
+    if width < 2 or k == 0:
+        return jax.lax.top_k(values, k)
+    groups = -(-size // width)
+    table = jnp.pad(values, (0, groups * width - size), constant_values=-jnp.inf)
+    table = table.reshape(groups, width)
+    _, chosen = jax.lax.top_k(jnp.max(table, axis=1), k)
+    chosen = jnp.sort(chosen)  # so that positions rise, and ties go to the lower one
+    best, members = jax.lax.top_k(table[chosen].reshape(-1), k)
+    return best, chosen[members // width] * width + members % width
+
+
 def masked_top_k(
     scores: jax.Array, k: int, *, available: jax.Array | None = None
 ) -> jax.Array:
@@ -117,7 +150,7 @@ def masked_top_k(
     scores = jnp.where(scores == 0, jnp.zeros_like(scores), scores)
     lowest = jnp.finfo(scores.dtype).min
     scores = jnp.where(usable, jnp.maximum(scores, lowest), -jnp.inf)
-    best, positions = jax.lax.top_k(scores, k)
+    best, positions = top_k(scores, k)
     return jnp.where(jnp.isneginf(best), -1, positions).astype(jnp.int32)
 
 

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from jax import lax
 
+from jal import networks
 from jal.networks import (
     DropoutDense,
     GalCNN,
     _masked_dense,
+    _needed_dense,
     from_linen,
     max_pool,
     small_cnn,
@@ -334,6 +336,54 @@ def test_the_rule_of_the_folded_layer(batched):
     expected = product_of(x, mask, kernel)
     chex.assert_shape(y, (4, 5, 3))
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "batched", list(itertools.product([False, True], repeat=4))[1:]
+)
+@pytest.mark.parametrize("columns", [4, 128])
+def test_the_rule_of_needed_columns(monkeypatch, batched, columns):
+    monkeypatch.setattr(networks, "COLUMNS", columns)
+    shapes = ((5, 7), (7,), (7, 3), (3,))
+    values = [
+        normal(*((4,) if over else ()), *shape)
+        for shape, over in zip(shapes, batched, strict=True)
+    ]
+    x, mask, kernel, chance = values
+    axes = tuple(0 if over else None for over in batched)
+    for level in (-9, 0, 9):  # all, some and none of them
+        needed = chance > level
+        y = jax.jit(jax.vmap(_needed_dense, axes))(x, mask, kernel, needed)
+        expected = product_of(x, mask, kernel) * np.expand_dims(needed, -2)
+        np.testing.assert_allclose(y, np.broadcast_to(expected, y.shape), atol=1e-5)
+        assert not np.any(np.where(np.expand_dims(needed, -2), 0, y))
+
+
+def test_passes_leave_out_what_the_last_layer_drops():
+    """The same logits as by both layers in full, and features in full."""
+    network = networks.GalCNN(channels=(2, 2), dense=24)
+    x = normal(6, 12, 12)
+    init, apply = networks.from_linen(network, x)
+    params, _ = init(KEY)
+    keys = jax.random.split(KEY, 5)
+    passes = quick_jit(jax.vmap(lambda key: apply(params, {}, x, key)[0]))(keys)
+    last = jax.tree.map(np.float64, params["DropoutDense_1"])
+    for number, key in enumerate(keys):
+        features, logits = (
+            np.float64(a[number]) for a in (passes.features, passes.logits)
+        )
+        alone = quick_jit(lambda key: apply(params, {}, x, key)[0])(key)
+        np.testing.assert_allclose(logits, alone.logits, atol=1e-5)
+        np.testing.assert_allclose(features, alone.features, atol=1e-5)
+        # The logits are linear in the mask of the last layer, which they tell.
+        terms = np.einsum("bd,dc->bcd", features, last["kernel"]).reshape(-1, 24)
+        mask, *_ = np.linalg.lstsq(terms, (logits - last["bias"]).reshape(-1))
+        used = np.any(features > 0, axis=0)
+        np.testing.assert_allclose(mask[used], 2 * np.round(mask[used] / 2), atol=1e-3)
+        assert set(np.round(mask[used])) == {0, 2}
+        np.testing.assert_allclose(
+            terms @ mask, (logits - last["bias"]).reshape(-1), atol=1e-4
+        )
 
 
 @pytest.mark.parametrize("outer", BATCHED[1:])

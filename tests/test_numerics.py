@@ -183,7 +183,7 @@ INTEGERS = st.sampled_from([-(2**31), -(2**31) + 1, 2**24, 2**24 + 1, 2**31 - 1]
 
 
 @few
-@given(st.data(), st.sampled_from([(1, 1), (8, 3), (8, 8)]), st.booleans())
+@given(st.data(), st.sampled_from([(1, 1), (8, 8), (8, 3), (33, 2)]), st.booleans())
 def test_top_k_equals_a_stable_sort(data, sizes, masked):
     n, k = sizes
     available = None
@@ -198,6 +198,19 @@ def test_top_k_equals_a_stable_sort(data, sizes, masked):
         picks = top_k(jnp.asarray(np.array(scores, dtype)), k, available=available)
         assert picks.dtype == jnp.int32
         assert picks.tolist() == best_first(scores, k, available)
+
+
+@pytest.mark.parametrize("n, k", [(50, 2), (1000, 10), (1001, 7), (900, 100), (30, 0)])
+@pytest.mark.parametrize("levels", [1, 3, 1000])
+def test_top_k_by_groups_equals_a_stable_sort(n, k, levels):
+    rng = np.random.default_rng(n + levels)
+    for _ in range(5):
+        values = rng.integers(0, levels, n).astype(np.float32)
+        values[rng.random(n) < 0.2] = -INF
+        best, positions = jax.jit(numerics.top_k, static_argnums=1)(values, k)
+        expected = np.argsort(-values, kind="stable")[:k]
+        np.testing.assert_array_equal(positions, expected)
+        np.testing.assert_array_equal(best, values[expected])
 
 
 @pytest.mark.parametrize(
