@@ -285,16 +285,15 @@ class GalCNN(nn.Module):
             DropoutDense(self.dense, first),
             DropoutDense(self.outputs or 1, second),
         )
-        modes = dict(train=train, stochastic=stochastic)
         if train or not stochastic:
-            features = nn.relu(hidden(x, **modes))
-            y = last(features, **modes)
+            features = nn.relu(hidden(x, train=train, stochastic=stochastic))
+            y = last(features, train=train, stochastic=stochastic)
         else:
             mask, next_mask = hidden.draw_mask(x.shape[-1]), last.draw_mask(self.dense)
-            features = nn.relu(hidden(x, **modes, mask=mask))
+            features = nn.relu(hidden(x, stochastic=True, mask=mask))
             # What the last layer drops is computed only for those who ask for features.
-            kept = nn.relu(hidden(x, **modes, mask=mask, needed=next_mask > 0))
-            y = last(kept, **modes, mask=next_mask)
+            kept = hidden(x, stochastic=True, mask=mask, needed=next_mask > 0)
+            y = last(nn.relu(kept), stochastic=True, mask=next_mask)
         if self.outputs is None:
             return Outputs(features=features, value=y[:, 0])
         return Outputs(features=features, logits=y)
