@@ -28,7 +28,7 @@ from benchmarks import (
     mc_dropout,
     peers,
 )
-from experiments.cost_sensitive import commit, processor
+from experiments.runs import commit, processor
 
 RESULTS = Path(__file__).parent / "results"
 CASES = {

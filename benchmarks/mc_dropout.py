@@ -21,7 +21,7 @@ NUM_SAMPLES = (20, 100)
 # Images in a call of jal's compiled program, and how many of them it scores at a time:
 # memory that a loop inside of a program uses again costs less than new memory.
 CHUNK = 5000
-BATCH = {"jal": 500, "jal, plain Linen model": 50, "jal, independent masks": 25}
+BATCH = {"jal": 1250, "jal, plain Linen model": 50, "jal, independent masks": 25}
 # Images that PyTorch scores at a time, and how many of the pool (None: all) the peers
 # score for each S.
 BATCHES = (256, 1000)

@@ -7,16 +7,10 @@ by v = I^alpha / C^beta, the rest is gone. Run `python -m experiments.cost_sensi
 
 import dataclasses
 import functools
-import json
-import os
-import platform
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Iterable
-from concurrent import futures
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -25,10 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import typer
-from tqdm.auto import tqdm
 
-import jal
-from experiments import analysis, datasets, report
+from experiments import analysis, datasets, report, runs
 from jal import (
     acquisition,
     cost,
@@ -250,7 +242,7 @@ def run_arm(
             "spend": infos.spend,
             "indices": infos.indices,
             "observed": observed,
-            "commit": commit(),
+            "commit": runs.commit(),
             "seconds": round(time.monotonic() - wall, 1),
             "cpu_seconds": round(time.process_time() - process, 1),
         }
@@ -320,132 +312,11 @@ def run_all(
     workers: int = 1,
     data_dir: str | None = None,
 ) -> list[dict]:
-    """All runs, each in a process of its own core, going on where it was stopped.
-
-    Args:
-      config: the protocol.
-      arms: the methods; all share initial sets, candidates and seeds.
-      seeds: one run of each arm for each.
-      folder: one folder a run goes below it.
-      workers: processes at a time; one a core is fastest.
-      data_dir: TFDS directory, or None for `TFDS_DATA_DIR`.
-
-    Returns:
-      The records, seed by seed.
-    """
+    """`runs.run_all` of `run_arm`, after a look at the sizes."""
     check_sizes(config, *load_data(config, data_dir))
-    # Seed by seed, so that a comparison of all arms is there early.
-    tasks = [(arm, seed) for seed in seeds for arm in arms]
-    places = {task: folder / f"{_slug(task[0])}-seed{task[1]}" for task in tasks}
-    todo = [task for task in tasks if not (places[task] / "record.json").exists()]
-    # The folder of a finished run is only trusted if it was this very protocol.
-    for task in set(tasks) - set(todo):
-        _check_config(places[task], config)
-    context = get_context("spawn")
-    rounds = config.rounds + 1
-    with (
-        tqdm(
-            total=rounds * len(tasks),
-            unit="round",
-            smoothing=0.05,
-            mininterval=1 if sys.stderr.isatty() else 30,
-        ) as bar,
-        futures.ProcessPoolExecutor(
-            workers,
-            mp_context=context,
-            initializer=_take_core,
-            initargs=(context.Value("i", 0),),
-        ) as executor,
-    ):
-        running = [
-            executor.submit(run_arm, config, arm, seed, places[arm, seed], data_dir)
-            for arm, seed in todo
-        ]
-        while running:
-            done, _ = futures.wait(running, 1.0, futures.FIRST_EXCEPTION)
-            finished = [min(_lines(place), rounds) for place in places.values()]
-            complete = finished.count(rounds)
-            bar.set_postfix_str(f"{complete}/{len(tasks)} runs", refresh=False)
-            bar.update(sum(finished) - bar.n)
-            for future in done:
-                if future.exception() is not None:
-                    executor.shutdown(cancel_futures=True)
-                    future.result()
-            if len(done) == len(running):
-                break
-    return [json.loads((places[task] / "record.json").read_text()) for task in tasks]
-
-
-def _cores() -> list[int]:
-    """The processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
-def _take_core(counter) -> None:
-    """Gives each worker one core: two runs side by side beat one run on two cores."""
-    with counter.get_lock():
-        number, counter.value = counter.value, counter.value + 1
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {_cores()[number % len(_cores())]})
-
-
-def _slug(arm: Arm) -> str:
-    return arm.name.replace(" ", "-").replace("=", "")
-
-
-def _lines(folder: Path) -> int:
-    path = folder / driver.ROUNDS_FILE
-    return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
-def _check_config(folder: Path, config: Config) -> None:
-    stored = json.loads((folder / driver.RUN_FILE).read_text())["config"]
-    asked = json.loads(json.dumps(dataclasses.asdict(config)))
-    different = [name for name in asked if stored.get(name) != asked[name]]
-    if different:
-        raise ValueError(
-            f"{folder} holds a run with another {', '.join(different)}; choose another "
-            "--out, or remove it"
-        )
-
-
-def provenance(config: Config, seeds: Iterable[int]) -> dict:
-    """What a results file says of its making: sizes, machine, versions, commit."""
-    return {
-        "config": dataclasses.asdict(config),
-        "seeds": list(seeds),
-        "machine": f"{processor()}, {os.cpu_count()} cores, {jax.default_backend()}",
-        "versions": {"jax": jax.__version__, "jal": jal.__version__},
-        "commit": commit(),
-    }
-
-
-@functools.cache
-def commit() -> str | None:
-    """The commit of this code, "-dirty" where it was changed; None outside of git."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return described.stdout.strip()
-
-
-def processor() -> str:
-    """What the processor calls itself."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":")[1].strip() for line in lines if "model name" in line]
-    return names[0] if names else platform.machine()
+    return runs.run_all(
+        run_arm, config, arms, seeds, folder, workers=workers, data_dir=data_dir
+    )
 
 
 app = typer.Typer(
@@ -573,7 +444,7 @@ def _run(config, arms, seeds, out, workers, data_dir):
             arms,
             range(seeds),
             out / "runs",
-            workers=workers or len(_cores()),
+            workers=workers or len(runs.cores()),
             data_dir=data_dir,
         )
     except (ValueError, OSError, ImportError) as error:
@@ -593,7 +464,7 @@ def _save_results(name, config, seeds, records, summary, out):
     path = out / f"{name}.json"
     content = {
         "command": f"python -m experiments.cost_sensitive {shlex.join(sys.argv[1:])}",
-        **provenance(config, range(seeds)),
+        **runs.provenance(config, range(seeds)),
         "summary": summary,
         "records": records,
     }

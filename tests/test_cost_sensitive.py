@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from experiments import cost_sensitive as experiment
-from experiments import report
+from experiments import report, runs
 from jal import cost, files
 
 TINY = experiment.Config(rounds=2, candidates=20, picks=3, steps=3, passes=4)
@@ -126,7 +126,7 @@ def test_own_data_with_costs(tmp_path):
 
 
 def test_results_say_how_they_were_made(tmp_path):
-    content = json.loads(json.dumps(files.as_json(experiment.provenance(TINY, [0]))))
+    content = json.loads(json.dumps(files.as_json(runs.provenance(TINY, [0]))))
     assert content["config"]["steps"] == 3
     assert content["seeds"] == [0]
     assert content["machine"] and content["versions"]["jax"]
