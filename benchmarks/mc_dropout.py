@@ -21,7 +21,9 @@ NUM_SAMPLES = (20, 100)
 # Images in a call of jal's compiled program, and how many of them it scores at a time:
 # memory that a loop inside of a program uses again costs less than new memory.
 CHUNK = 5000
-BATCH = {"jal": 1250, "jal, plain Linen model": 50, "jal, independent masks": 25}
+BATCH = {"jal": 500, "jal, plain Linen model": 50, "jal, independent masks": 25}
+# Many passes are worth larger matrices.
+MANY, LARGER = 50, {"jal": 1250}
 # Images that PyTorch scores at a time, and how many of the pool (None: all) the peers
 # score for each S.
 BATCHES = (256, 1000)
@@ -59,13 +61,14 @@ def one_setting(params, images, num_samples, chunk, repeats, limit):
     """Everyone's time for one S."""
     what = f"BALD of {len(images):,} images, S={num_samples}"
     ours, rows = {}, []
+    sizes = BATCH | (LARGER if num_samples > MANY else {})
     for name, (predict, masks) in {
         "jal": (gal_predict, "shared"),
         "jal, plain Linen model": (linen_predict, "shared"),
         "jal, independent masks": (gal_predict, "independent"),
     }.items():
         score, more = compiled_scores(
-            predict, masks, params, num_samples, min(chunk, len(images)), BATCH[name]
+            predict, masks, params, num_samples, min(chunk, len(images)), sizes[name]
         )
         ours[name] = Program(functools.partial(score, images))
         rows += [
