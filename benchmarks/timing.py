@@ -227,7 +227,7 @@ def bounds_rows() -> list[dict]:
 
 def peak_memory(run) -> float:
     """Bytes by which anonymous memory grows at most while `run` runs (NaN: unknown)."""
-    return max(memory_growth(run))
+    return max(0.0, *memory_growth(run))
 
 
 def memory_growth(run) -> tuple[float, float]:

@@ -5,6 +5,7 @@
 
 from jal import (
     acquisition,
+    augmentation,
     batchbald,
     convolution,
     cost,
@@ -13,6 +14,8 @@ from jal import (
     files,
     learners,
     loop,
+    losses,
+    masked_dense,
     numerics,
     plots,
     pool,
@@ -24,12 +27,14 @@ from jal import (
     sources,
     strategies,
     types,
+    vaal,
 )
 
 __version__ = "0.1.0"
 
 __all__ = [
     "acquisition",
+    "augmentation",
     "batchbald",
     "convolution",
     "cost",
@@ -38,6 +43,8 @@ __all__ = [
     "files",
     "learners",
     "loop",
+    "losses",
+    "masked_dense",
     "numerics",
     "plots",
     "pool",
@@ -49,4 +56,5 @@ __all__ = [
     "sources",
     "strategies",
     "types",
+    "vaal",
 ]

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jal import losses
 from jal import pool as pools
 from jal.types import Data, Learner, Outputs
 
@@ -157,6 +158,205 @@ def supervised(
         (params, state, _), losses = jax.lax.scan(step, start, jnp.arange(steps))
         metrics = {"loss": jnp.mean(losses[-max(1, steps // 10) :])}
         return Variables(params, state), metrics
+
+    def predict(variables, x, key=None):
+        return apply(variables.params, variables.state, x, key=key, train=False)[0]
+
+    return Learner(lambda key: Variables(*init(key)), fit, predict)
+
+
+def by_epochs(
+    init: Callable,
+    apply: Callable,
+    optimizer: optax.GradientTransformation,
+    *,
+    epochs: int,
+    batch_size: int,
+    rate: Callable[[jax.Array], jax.Array] = lambda progress: jnp.ones_like(progress),
+    augment: Callable[[jax.Array, Any], Any] | None = None,
+    loss: Callable[[Outputs, jax.Array], jax.Array] = cross_entropy,
+) -> Learner:
+    """Trains a network from scratch in every round, for a number of epochs.
+
+    An epoch shows every labelled item once, in an order of its own; the last batch is
+    filled up with the first items of that order. The number of labels is traced: rounds
+    with more labels take more steps, and need no compilation of their own.
+
+    Args:
+      init: (key) -> (params, state).
+      apply: (params, state, x [B, ...], key, train) -> (Outputs, state).
+      optimizer: an Optax gradient transformation.
+      epochs: a round.
+      batch_size: B.
+      rate: (progress [] from 0 to 1) -> [] factor on the updates of `optimizer`, so
+        that one with learning_rate=1 follows `rate`.
+      augment: (key, x [B, ...]) -> x, changes training images at random.
+      loss: (outputs, y [B]) -> [B].
+
+    Returns:
+      `Learner` with `Variables`, whose fit metrics hold `loss`, the mean over the last
+      epoch.
+
+    Raises:
+      ValueError: epochs or batch_size is below 1.
+
+    >>> init = lambda key: (jnp.zeros((2, 3)), ())
+    >>> apply = lambda w, state, x, key, train: (Outputs(logits=x @ w), state)
+    >>> learner = by_epochs(init, apply, optax.sgd(1.0), epochs=20, batch_size=2)
+    >>> data = Data(x=jnp.eye(2), y=jnp.array([0, 2]))
+    >>> pool = pools.add(pools.create(2, capacity=2), jnp.array([0, 1]))
+    >>> key = jax.random.key(0)
+    >>> variables, _ = learner.fit(key, learner.init(key), data, pool)
+    >>> learner.predict(variables, data.x).logits.argmax(axis=1).tolist()
+    [0, 2]
+    """
+
+    def objective(params, state, x, y, key, progress):
+        del progress
+        outputs, state = apply(params, state, x, key=key, train=True)
+        value = jnp.mean(loss(outputs, y))
+        return value, (state, {"loss": value})
+
+    return _epoch_learner(
+        init, apply, optimizer, objective, ("loss",), epochs, batch_size, rate, augment
+    )
+
+
+def with_ranker(
+    init: Callable,
+    apply: Callable,
+    optimizer: optax.GradientTransformation,
+    *,
+    epochs: int,
+    batch_size: int,
+    ranking: Callable[[jax.Array, jax.Array], jax.Array] = losses.logistic_ranking,
+    weight: float = 1.0,
+    detach_after: float = 0.6,
+    rate: Callable[[jax.Array], jax.Array] = lambda progress: jnp.ones_like(progress),
+    augment: Callable[[jax.Array, Any], Any] | None = None,
+) -> Learner:
+    """Trains a network together with a ranker, which predicts the loss of each item.
+
+    mean cross-entropy + weight * ranking(predicted losses, cross-entropies), by epochs
+    as in `by_epochs`. From a share of the epochs on the ranker's gradient no longer
+    reaches the trunk it sits on.
+
+    Args:
+      init: (key) -> (params, state) of network and ranker together.
+      apply: (params, state, x [B, ...], key, train, trunk_gradient=[]) ->
+        (Outputs with `logits` and `loss_score`, state); trunk_gradient, 1 or 0, is the
+        share of the ranker's gradient that reaches the trunk. `networks.from_linen` of
+        `networks.ResNet(ranker=True)` is such a pair.
+      optimizer: an Optax gradient transformation.
+      epochs: a round.
+      batch_size: B, even, because items are ranked in pairs.
+      ranking: (predicted losses [B], losses [B]) -> [], of `jal.losses`.
+      weight: of the ranking loss, >= 0.
+      detach_after: share of the epochs, from 0 to 1.
+      rate: as in `by_epochs`.
+      augment: as in `by_epochs`.
+
+    Returns:
+      `Learner` with `Variables`, whose predictions have a `loss_score`, and whose fit
+      metrics hold `loss` and `ranking_loss`, means over the last epoch.
+
+    Raises:
+      ValueError: epochs, batch_size, weight or detach_after is out of range.
+
+    >>> from jal import networks
+    >>> network = networks.ResNet(width=2, blocks=(1,), ranker=True)
+    >>> init, apply = networks.from_linen(network, jnp.zeros((1, 8, 8, 1)))
+    >>> learner = with_ranker(init, apply, optax.sgd(0.1), epochs=2, batch_size=4)
+    >>> variables = learner.init(jax.random.key(0))
+    >>> learner.predict(variables, jnp.zeros((3, 8, 8, 1))).loss_score.shape
+    (3,)
+
+    Reference: Yoo and Kweon, "Learning loss for active learning", 2019, section 3.1;
+    Kim, Park, Kim and Chun, "Task-aware variational adversarial active learning", 2020,
+    eq. 5.
+    """
+    if batch_size % 2:
+        raise ValueError(
+            f"batch_size={batch_size}; it must be even, because items are ranked in "
+            "pairs"
+        )
+    if not 0 <= detach_after <= 1:
+        raise ValueError(f"detach_after={detach_after}; it must lie between 0 and 1")
+    if weight < 0:
+        raise ValueError(f"weight={weight}; it must not be negative")
+
+    def objective(params, state, x, y, key, progress):
+        attached = (progress < detach_after).astype(jnp.float32)
+        outputs, state = apply(
+            params, state, x, key=key, train=True, trunk_gradient=attached
+        )
+        values = cross_entropy(outputs, y)
+        rank = ranking(outputs.need("loss_score"), values)
+        value = jnp.mean(values) + weight * rank
+        return value, (state, {"loss": value, "ranking_loss": rank})
+
+    names = ("loss", "ranking_loss")
+    return _epoch_learner(
+        init, apply, optimizer, objective, names, epochs, batch_size, rate, augment
+    )
+
+
+def _epoch_learner(
+    init, apply, optimizer, objective, names, epochs, batch_size, rate, augment
+) -> Learner:
+    """What `by_epochs` and `with_ranker` share.
+
+    `objective` is (params, state, x, y, key, progress) -> (loss, (state, metrics)), and
+    `names` are those of its metrics.
+    """
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if value < 1:
+            raise ValueError(f"{name}={value}; it must be at least 1")
+    gradient = jax.value_and_grad(objective, has_aux=True)
+
+    def fit(key, variables, data, pool):
+        del variables  # every round starts afresh
+        init_key, order_key, train_key = jax.random.split(key, 3)
+        params, state = init(init_key)
+        batches = -(-pool.count // batch_size)
+
+        def run_epoch(carry, epoch):
+            order = pools.shuffled(jax.random.fold_in(order_key, epoch), pool)
+            epoch_key = jax.random.fold_in(train_key, epoch)
+
+            def step(number, carry):
+                params, state, optimizer_state, sums = carry
+                places = number * batch_size + jnp.arange(batch_size)
+                rows = order[places % pool.count]
+                x = jax.tree.map(lambda leaf: leaf[rows], data.x)
+                augment_key, dropout_key = jax.random.split(
+                    jax.random.fold_in(epoch_key, number)
+                )
+                if augment is not None:
+                    x = augment(augment_key, x)
+                progress = (epoch + number / batches) / epochs
+                (_, (state, metrics)), gradients = gradient(
+                    params, state, x, data.y[rows], dropout_key, progress
+                )
+                updates, optimizer_state = optimizer.update(
+                    gradients, optimizer_state, params
+                )
+                updates = jax.tree.map(lambda leaf: rate(progress) * leaf, updates)
+                params = optax.apply_updates(params, updates)
+                return (
+                    params,
+                    state,
+                    optimizer_state,
+                    jax.tree.map(jnp.add, sums, metrics),
+                )
+
+            start = (*carry, {name: jnp.zeros(()) for name in names})
+            *carry, sums = jax.lax.fori_loop(0, batches, step, start)
+            return tuple(carry), jax.tree.map(lambda total: total / batches, sums)
+
+        start = (params, state, optimizer.init(params))
+        (params, state, _), metrics = jax.lax.scan(run_epoch, start, jnp.arange(epochs))
+        return Variables(params, state), jax.tree.map(lambda leaf: leaf[-1], metrics)
 
     def predict(variables, x, key=None):
         return apply(variables.params, variables.state, x, key=key, train=False)[0]

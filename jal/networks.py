@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jal import masked_dense
 from jal.convolution import conv_general_dilated
 from jal.types import Outputs
 
@@ -24,7 +25,8 @@ def from_linen(module: nn.Module, example) -> tuple[Callable, Callable]:
 
     Returns:
       init: (key) -> (params, state), and
-      apply: (params, state, x, key, train) -> (Outputs, state).
+      apply: (params, state, x, key, train, **options) -> (Outputs, state), with options
+      of the module's own.
 
     >>> init, apply = from_linen(GalCNN(), jnp.zeros((1, 28, 28, 1), jnp.uint8))
     >>> params, state = init(jax.random.key(0))
@@ -39,12 +41,11 @@ def from_linen(module: nn.Module, example) -> tuple[Callable, Callable]:
         state = dict(module.init(key, example, train=False, stochastic=False))
         return state.pop("params"), state
 
-    def apply(params, state, x, key=None, train=False):
+    def apply(params, state, x, key=None, train=False, **options):
         variables = {"params": params, **state}
         rngs = None if key is None else {"dropout": key}
-        forward = functools.partial(
-            module.apply, variables, x, train=train, stochastic=key is not None
-        )
+        modes = dict(train=train, stochastic=key is not None)
+        forward = functools.partial(module.apply, variables, x, **modes, **options)
         if not train or not state:
             return forward(rngs=rngs), state
         return forward(rngs=rngs, mutable=list(state))
@@ -71,6 +72,26 @@ def unit_range(images: jax.Array) -> jax.Array:
     return images
 
 
+def standardize(
+    images: jax.Array, mean: Sequence[float], sd: Sequence[float]
+) -> jax.Array:
+    """Images with the mean 0 and the standard deviation 1 in each channel.
+
+    Args:
+      images: as in `unit_range`.
+      mean: of each channel in [0, 1], or one for all.
+      sd: standard deviation of each channel, or one for all, > 0.
+
+    Returns:
+      [B, H, W, channels].
+
+    >>> standardize(jnp.full((1, 2, 2), 255, jnp.uint8), (0.5,), (0.25,)).max().item()
+    2.0
+    """
+    of_channels = lambda values: jnp.asarray(values)[None, None, None]
+    return (unit_range(images) - of_channels(mean)) / of_channels(sd)
+
+
 def max_pool(x: jax.Array, window: int) -> jax.Array:
     """Non-overlapping max pooling by reshape, whose gradient is fast on CPU.
 
@@ -88,80 +109,6 @@ def max_pool(x: jax.Array, window: int) -> jax.Array:
     rows, columns = height // window, width // window
     x = x[:, : rows * window, : columns * window]
     return x.reshape(batch, rows, window, columns, window, channels).max(axis=(2, 4))
-
-
-@jax.custom_batching.custom_vmap
-def _masked_dense(x, mask, kernel):
-    """(x * mask) @ kernel for x [B, D], mask [D], kernel [D, H]."""
-    return (x * mask[None]) @ kernel
-
-
-@_masked_dense.def_vmap
-def _masked_dense_vmap(axis_size, in_batched, x, mask, kernel):
-    """Keeps items in one matrix and folds masks into the weights.
-
-    Over items: [A, B, D] becomes [A * B, D]. Over masks: one product with the A masked
-    kernels side by side, so that no masked copy of x is ever made.
-    """
-    over_x, over_mask, over_kernel = in_batched
-    if not over_kernel and over_x and not over_mask:
-        rows = _masked_dense(x.reshape(-1, x.shape[-1]), mask, kernel)
-        return rows.reshape(axis_size, -1, kernel.shape[-1]), True
-    if not over_kernel and over_mask and not over_x:
-        masked = mask.T[:, :, None] * kernel[:, None, :]
-        rows = x @ masked.reshape(kernel.shape[0], -1)
-        rows = rows.reshape(x.shape[0], axis_size, kernel.shape[-1])
-        return jnp.swapaxes(rows, 0, 1), True
-    axes = tuple(0 if batched else None for batched in in_batched)
-    plain = lambda x, mask, kernel: (x * mask[None]) @ kernel
-    return jax.vmap(plain, in_axes=axes)(x, mask, kernel), True
-
-
-# Columns that are multiplied at a time where only some of them are needed.
-COLUMNS = 128
-
-
-@jax.custom_batching.custom_vmap
-def _needed_dense(x, mask, kernel, needed):
-    """(x * mask) @ kernel where needed [H], 0 elsewhere."""
-    return jnp.where(needed[None], _masked_dense(x, mask, kernel), 0)
-
-
-@_needed_dense.def_vmap
-def _needed_dense_vmap(axis_size, in_batched, x, mask, kernel, needed):
-    """Over items as above; over masks, no column is computed that is not needed.
-
-    The masked kernels stand side by side, those columns first that are needed, and are
-    multiplied a block at a time until none is left. The values are those of
-    `_masked_dense`; what is saved is the share that the next layer drops.
-    """
-    over_x, over_mask, over_kernel, over_needed = in_batched
-    if not over_kernel and over_x and not over_mask and not over_needed:
-        rows = _needed_dense(x.reshape(-1, x.shape[-1]), mask, kernel, needed)
-        return rows.reshape(axis_size, -1, kernel.shape[-1]), True
-    if over_kernel or over_x or not (over_mask and over_needed):
-        axes = tuple(0 if batched else None for batched in in_batched[:3])
-        y = jax.vmap(_masked_dense, in_axes=axes, axis_size=axis_size)(x, mask, kernel)
-        return jnp.where(jnp.expand_dims(needed, -2), y, 0), True
-    width = kernel.shape[-1]
-    total = axis_size * width
-    size = min(COLUMNS, total)
-    blocks = -(-total // size)
-    order = jnp.argsort(~needed.reshape(-1), stable=True).astype(jnp.int32)
-    filled = jnp.pad(order, (0, blocks * size - total))
-
-    def multiply(block, products):
-        columns = jax.lax.dynamic_slice(filled, (block * size,), (size,))
-        masked = mask[columns // width] * kernel.T[columns % width]
-        return products.at[block].set(x @ masked.T)
-
-    used = -(-jnp.sum(needed, dtype=jnp.int32) // size)
-    products = jnp.zeros((blocks, x.shape[0], size), x.dtype)
-    products = jax.lax.fori_loop(0, used, multiply, products)
-    place = jnp.argsort(order)
-    rows = jnp.swapaxes(products, 0, 1).reshape(x.shape[0], -1)[:, place]
-    rows = jnp.swapaxes(rows.reshape(-1, axis_size, width), 0, 1)
-    return jnp.where(needed[:, None], rows, 0), True
 
 
 class DropoutDense(nn.Module):
@@ -225,8 +172,8 @@ class DropoutDense(nn.Module):
             return (x * (keep.astype(x.dtype) / (1 - self.rate))) @ kernel + bias[None]
         mask = (self.draw_mask(x.shape[-1]) if mask is None else mask).astype(x.dtype)
         if needed is None:
-            return _masked_dense(x, mask, kernel) + bias[None]
-        return _needed_dense(x, mask, kernel, needed) + bias[None]
+            return masked_dense.masked_dense(x, mask, kernel) + bias[None]
+        return masked_dense.needed_dense(x, mask, kernel, needed) + bias[None]
 
 
 class GalCNN(nn.Module):
@@ -312,3 +259,333 @@ def small_cnn(outputs: int | None = 10) -> GalCNN:
     (16, 32)
     """
     return GalCNN(outputs, channels=(16, 32), strides=(2, 1))
+
+
+_HE = nn.initializers.he_normal()
+# Published initialisation of what is not mentioned: that of PyTorch.
+_TORCH = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+_TORCH_TRANSPOSED = nn.initializers.variance_scaling(
+    1 / 3, "fan_in", "uniform", in_axis=-1, out_axis=-2
+)
+_Conv = functools.partial(
+    nn.Conv, use_bias=False, conv_general_dilated=conv_general_dilated
+)
+
+
+class _BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut."""
+
+    channels: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        conv = functools.partial(_Conv, self.channels, kernel_init=_HE)
+        norm = functools.partial(nn.BatchNorm, not train, momentum=0.9)
+        # One pixel on each side, where "SAME" would pad one side of a stride.
+        ends = ((1, 1), (1, 1))
+        y = conv((3, 3), strides=self.stride, padding=ends)(x)
+        y = nn.relu(norm()(y))
+        y = norm()(conv((3, 3), padding=ends)(y))
+        if x.shape != y.shape:
+            x = norm()(conv((1, 1), strides=self.stride)(x))
+        return nn.relu(x + y)
+
+
+class Ranker(nn.Module):
+    """Predicts the loss of a network from its feature maps.
+
+    Each map is averaged over its pixels, whatever their number, and goes through a
+    dense layer with ReLU; a linear unit sees all of them. 123,905 parameters for the
+    maps of ResNet-18.
+
+    Attributes:
+      hidden: units for each map.
+
+    >>> maps = [jnp.ones((2, 8, 8, 3)), jnp.ones((2, 4, 4, 5))]
+    >>> variables = Ranker().init(jax.random.key(0), maps)
+    >>> Ranker().apply(variables, maps).shape
+    (2,)
+
+    Reference: Yoo and Kweon, "Learning loss for active learning", 2019, section 3.2.
+    """
+
+    hidden: int = 128
+
+    @nn.compact
+    def __call__(self, maps: Sequence[jax.Array]) -> jax.Array:
+        """Maps [B, H, W, channels] each, to [B]."""
+        dense = functools.partial(nn.Dense, kernel_init=_TORCH)
+        branches = [
+            nn.relu(dense(self.hidden)(jnp.mean(features, axis=(1, 2))))
+            for features in maps
+        ]
+        return dense(1)(jnp.concatenate(branches, axis=-1))[:, 0]
+
+
+class ResNet(nn.Module):
+    """Residual network for small images: 3x3 stem without pooling, basic blocks.
+
+    The defaults are the ResNet-18 of CIFAR-10, 11,173,962 parameters without a ranker.
+
+    Attributes:
+      outputs: C.
+      width: channels of the stem and of the first stage; each stage doubles them.
+      blocks: basic blocks of each stage; every stage but the first halves the image.
+      ranker: whether `loss_score` is predicted too, from the maps of all stages.
+      mean: of each channel of the images in [0, 1], subtracted before all else.
+      sd: of each channel, divided by.
+
+    >>> network = ResNet(width=4, blocks=(1, 1), ranker=True)
+    >>> x = jnp.zeros((2, 8, 8, 1), jnp.uint8)
+    >>> outputs, variables = network.init_with_output(jax.random.key(0), x)
+    >>> outputs.logits.shape, outputs.features.shape, outputs.loss_score.shape
+    ((2, 10), (2, 8), (2,))
+
+    Reference: He, Zhang, Ren and Sun, "Deep residual learning for image recognition",
+    2016, section 4.2; the ranker: Yoo and Kweon, "Learning loss for active learning",
+    2019.
+    """
+
+    outputs: int = 10
+    width: int = 64
+    blocks: Sequence[int] = (2, 2, 2, 2)
+    ranker: bool = False
+    mean: Sequence[float] = (0.0,)
+    sd: Sequence[float] = (1.0,)
+
+    @nn.compact
+    def __call__(
+        self,
+        x,
+        *,
+        train: bool = False,
+        stochastic: bool = False,
+        trunk_gradient: jax.Array | float = 1.0,
+    ) -> Outputs:
+        """Maps images [B, H, W] or [B, H, W, channels] to `Outputs`.
+
+        Args:
+          x: uint8, or floating in [0, 1].
+          train: batch statistics.
+          stochastic: no effect: there is no dropout.
+          trunk_gradient: [] share of the ranker's gradient that reaches the trunk.
+        """
+        del stochastic
+        x = standardize(x, self.mean, self.sd)
+        x = _Conv(self.width, (3, 3), padding="SAME", kernel_init=_HE)(x)
+        x = nn.relu(nn.BatchNorm(not train, momentum=0.9)(x))
+        maps = []
+        for stage, blocks in enumerate(self.blocks):
+            for block in range(blocks):
+                stride = 2 if stage > 0 and block == 0 else 1
+                x = _BasicBlock(self.width * 2**stage, stride)(x, train)
+            maps.append(x)
+        features = jnp.mean(x, axis=(1, 2))
+        logits = nn.Dense(self.outputs, kernel_init=_TORCH)(features)
+        if not self.ranker:
+            return Outputs(logits=logits, features=features)
+        stop = jax.lax.stop_gradient
+        scaled = [
+            trunk_gradient * each + (1 - trunk_gradient) * stop(each) for each in maps
+        ]
+        return Outputs(logits=logits, features=features, loss_score=Ranker()(scaled))
+
+
+class VAE(nn.Module):
+    """Convolutional autoencoder whose decoder may see a condition.
+
+    Four 4x4 convolutions with stride 2 and batch normalisation, mean and log-variance;
+    a dense layer to 4x4 maps and three transposed convolutions back. For images of
+    32x32; those of 28x28 have a last convolution, and a first transposed one, of 3x3.
+    The defaults have 22,851,523 parameters with a condition, 22,835,139 without.
+
+    Attributes:
+      shape: (H, W, channels) of the images, H = W = 32 or 28.
+      latent: D, latent dimensions.
+      channels: of the four convolutions.
+      conditioned: whether the decoder sees one number an item beside the latents.
+
+    >>> vae = VAE((28, 28, 1), latent=4, channels=(2, 2, 4, 4))
+    >>> x, condition = jnp.zeros((2, 28, 28, 1)), jnp.zeros(2)
+    >>> (mean, _, image), _ = vae.init_with_output(
+    ...     {"params": jax.random.key(0), "latent": jax.random.key(1)}, x, condition
+    ... )
+    >>> mean.shape, image.shape
+    ((2, 4), (2, 28, 28, 1))
+
+    Reference: Sinha, Ebrahimi and Darrell, "Variational adversarial active learning",
+    2019, and its release; the condition: Kim, Park, Kim and Chun, "Task-aware
+    variational adversarial active learning", 2020.
+    """
+
+    shape: Sequence[int] = (32, 32, 3)
+    latent: int = 32
+    channels: Sequence[int] = (128, 256, 512, 1024)
+    conditioned: bool = True
+
+    def setup(self):
+        """Makes the layers; flax calls it."""
+        if tuple(self.shape[:2]) not in ((32, 32), (28, 28)):
+            raise ValueError(
+                f"shape={tuple(self.shape)}; images must be of 32x32 or 28x28 pixels: "
+                "resize or pad them"
+            )
+        if self.latent < 1:
+            raise ValueError(f"latent={self.latent}; at least one dimension is needed")
+        if len(self.channels) != 4:
+            raise ValueError(f"channels={tuple(self.channels)}; four are needed")
+        odd = 3 if self.shape[0] == 28 else 4  # 7x7 maps do not halve
+        convolution = functools.partial(_Conv, strides=2, padding=((1, 1), (1, 1)))
+        self.convolutions = [
+            convolution(channels, (size, size), kernel_init=_HE)
+            for channels, size in zip(self.channels, (4, 4, 4, odd), strict=True)
+        ]
+        self.to_mean = nn.Dense(self.latent, kernel_init=_TORCH)
+        self.to_log_variance = nn.Dense(self.latent, kernel_init=_TORCH)
+        self.to_maps = nn.Dense(16 * self.channels[-1], kernel_init=_HE)
+        # Written as convolutions of dilated input: those have fast gradients.
+        self.transposed = [
+            _Conv(
+                channels,
+                (size, size),
+                input_dilation=2,
+                padding=((size - 2, size - 2),) * 2,
+                kernel_init=_TORCH_TRANSPOSED,
+            )
+            for channels, size in zip(self.channels[-2::-1], (odd, 4, 4), strict=True)
+        ]
+        self.to_image = nn.Conv(
+            self.shape[-1],
+            (1, 1),
+            kernel_init=_TORCH_TRANSPOSED,
+            conv_general_dilated=conv_general_dilated,
+        )
+        self.norms = [nn.BatchNorm(momentum=0.9) for _ in range(7)]
+
+    def encode(self, x, train: bool = False):
+        """Maps images [B, H, W, channels] to mean and log-variance, [B, D] each."""
+        if x.shape[1:] != tuple(self.shape):
+            raise ValueError(f"x has shape {x.shape}; expected [B, *{self.shape}]")
+        for convolve, norm in zip(self.convolutions, self.norms[:4], strict=True):
+            x = nn.relu(norm(convolve(x), use_running_average=not train))
+        x = x.reshape(x.shape[0], -1)
+        return self.to_mean(x), self.to_log_variance(x)
+
+    def decode(self, z, condition=None, train: bool = False):
+        """Maps latents [B, D] and conditions [B] to images."""
+        if self.conditioned:
+            if condition is None:
+                raise ValueError(
+                    "condition=None; this decoder needs one number an item"
+                )
+            z = jnp.concatenate([z, condition[:, None]], axis=-1)
+        x = self.to_maps(z).reshape(-1, 4, 4, self.channels[-1])
+        for convolve, norm in zip(self.transposed, self.norms[4:], strict=True):
+            x = nn.relu(norm(convolve(x), use_running_average=not train))
+        return self.to_image(x)
+
+    def __call__(self, x, condition=None, train: bool = False):
+        """(mean, log-variance, reconstruction from a random latent)."""
+        mean, log_variance = self.encode(x, train)
+        noise = jax.random.normal(self.make_rng("latent"), mean.shape, mean.dtype)
+        z = mean + jnp.exp(log_variance / 2) * noise
+        return mean, log_variance, self.decode(z, condition, train)
+
+
+class Discriminator(nn.Module):
+    """Tells latents of labelled items from those of unlabelled ones.
+
+    Two hidden layers with ReLU, 280,577 parameters for 32 latents and a condition.
+
+    Attributes:
+      hidden: units of each hidden layer.
+
+    >>> z, condition = jnp.zeros((5, 32)), jnp.zeros(5)
+    >>> variables = Discriminator().init(jax.random.key(0), z, condition)
+    >>> Discriminator().apply(variables, z, condition).shape
+    (5,)
+
+    Reference: Sinha, Ebrahimi and Darrell, "Variational adversarial active learning",
+    2019, and its release.
+    """
+
+    hidden: int = 512
+
+    @nn.compact
+    def __call__(self, z, condition=None):
+        """Maps latents [B, D] and conditions [B] to logits [B] of "labelled"."""
+        dense = functools.partial(nn.Dense, kernel_init=_HE)
+        if condition is not None:
+            z = jnp.concatenate([z, condition[:, None]], axis=-1)
+        for _ in range(2):
+            z = nn.relu(dense(self.hidden)(z))
+        return dense(1)(z)[:, 0]
+
+
+def from_vae(module: VAE) -> tuple[Callable, Callable, Callable]:
+    """The functions of `vaal.Autoencoder`, of an autoencoder of this file.
+
+    Args:
+      module: the autoencoder.
+
+    Returns:
+      init: (key) -> (params, state),
+      encode: (params, state, x, train) -> (mean [B, D], log-variance [B, D]), and
+      apply: (params, state, x, condition, key) -> ((mean, log-variance,
+      reconstruction), state), in training mode.
+
+    >>> init, encode, apply = from_vae(VAE((28, 28, 1), 2, (1, 1, 1, 1), False))
+    >>> params, state = init(jax.random.key(0))
+    >>> encode(params, state, jnp.zeros((3, 28, 28, 1)), False)[0].shape
+    (3, 2)
+    """
+
+    def init(key):
+        params_key, latent_key = jax.random.split(key)
+        keys: dict[str, jax.Array] = {"params": params_key, "latent": latent_key}
+        variables = module.init(keys, jnp.zeros((1, *module.shape)), jnp.zeros(1))
+        return variables["params"], {"batch_stats": variables["batch_stats"]}
+
+    def encode(params, state, x, train):
+        encoded = module.apply(
+            {"params": params, **state},
+            x,
+            train,
+            method="encode",
+            mutable=["batch_stats"] if train else False,
+        )
+        # Averages of the batch, but no new running averages.
+        return encoded[0] if train else encoded
+
+    def apply(params, state, x, condition, key):
+        return module.apply(
+            {"params": params, **state},
+            x,
+            condition,
+            True,
+            rngs={"latent": key},
+            mutable=["batch_stats"],
+        )
+
+    return init, encode, apply
+
+
+def from_discriminator(module: Discriminator, vae: VAE) -> tuple[Callable, Callable]:
+    """The functions of `vaal.Adversary`, of a discriminator of this file.
+
+    Args:
+      module: the discriminator.
+      vae: the autoencoder whose latents it sees; it sees a condition if the decoder
+        does.
+
+    Returns:
+      init: (key) -> params, and apply: (params, z [B, D], condition) -> logits [B].
+
+    >>> init, apply = from_discriminator(Discriminator(8), VAE(latent=2))
+    >>> apply(init(jax.random.key(0)), jnp.zeros((3, 2)), jnp.zeros(3)).shape
+    (3,)
+    """
+    condition = jnp.zeros(1) if vae.conditioned else None
+    init = lambda key: module.init(key, jnp.zeros((1, vae.latent)), condition)
+    return init, module.apply

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jal import numerics
-from jal.types import Data, Pool, Proposal
+from jal.types import Acquisition, Data, Pool, Proposal, View
 
 
 def create(num_items: int, capacity: int) -> Pool:
@@ -149,6 +149,25 @@ def minibatch(key: jax.Array, pool: Pool, batch_size: int) -> jax.Array:
     return pool.order[jax.random.randint(key, (batch_size,), 0, pool.count)]
 
 
+def shuffled(key: jax.Array, pool: Pool) -> jax.Array:
+    """The labelled items in a random order, for an epoch without replacement.
+
+    Args:
+      key: PRNG key.
+      pool: the labelled set.
+
+    Returns:
+      [L] int32 pool indices, L the capacity; only the first `pool.count` are valid.
+
+    >>> pool = add(create(5, capacity=3), jnp.array([4, 1]))
+    >>> sorted(shuffled(jax.random.key(0), pool)[:2].tolist())
+    [1, 4]
+    """
+    chance = jax.random.uniform(key, pool.order.shape)
+    valid = jnp.arange(pool.order.size) < pool.count
+    return pool.order[jnp.argsort(jnp.where(valid, chance, jnp.inf))]
+
+
 def balanced_indices(
     key: jax.Array, labels: jax.Array, *, per_class: int, num_classes: int
 ) -> jax.Array:
@@ -173,6 +192,27 @@ def balanced_indices(
     chance = jax.random.uniform(key, labels.shape)
     of_class = lambda c: numerics.masked_top_k(chance, per_class, available=labels == c)
     return jax.vmap(of_class)(jnp.arange(num_classes)).reshape(-1)
+
+
+def acquired(
+    view: View, positions: jax.Array, scores: jax.Array | None = None
+) -> Acquisition:
+    """Positions among the candidates of a view, as an acquisition.
+
+    Args:
+      view: what a strategy is given.
+      positions: [K] of a selector, -1 for none.
+      scores: [M] of the candidates, or None.
+
+    Returns:
+      `Acquisition` of pool indices.
+
+    >>> view = View(print, None, None, jnp.array([7, 9]), jnp.ones(2, bool))
+    >>> acquired(view, jnp.array([1, -1])).indices.tolist()
+    [9, -1]
+    """
+    indices = jnp.where(positions >= 0, view.candidates[positions], -1)
+    return Acquisition(indices.astype(jnp.int32), scores)
 
 
 def everything() -> Proposal:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jal import numerics
-from jal.types import Outputs, Predictive
+from jal.types import Outputs, Predictive, View
 
 # Passes computed at a time: enough to fill a matrix multiplication, few enough that
 # memory stays that of this many passes whatever S is.
@@ -217,6 +217,37 @@ def predict_members(
 
     of_members = lambda numbers: summarize(jax.lax.map(of_member, numbers))
     return _merge_over_passes(of_members, num_members)
+
+
+def predict_items(
+    view: View, indices: jax.Array, batch_size: int | None = None
+) -> Outputs:
+    """Deterministic predictions of items of a view, some of them at a time.
+
+    Args:
+      view: what a strategy is given.
+      indices: [B] pool indices.
+      batch_size: items predicted at a time, or None for all of them.
+
+    Returns:
+      `Outputs` whose fields start with [B].
+
+    >>> from jal.types import Data
+    >>> data = Data(x=jnp.arange(3.0)[:, None], y=jnp.zeros(3, jnp.int32))
+    >>> predict = lambda x: Outputs(value=2 * x[:, 0])
+    >>> view = View(predict, data, None, jnp.arange(3), jnp.ones(3, bool))
+    >>> predict_items(view, jnp.array([2, 0]), batch_size=1).value.tolist()
+    [4.0, 0.0]
+    """
+    x = jax.tree.map(lambda leaf: leaf[indices], view.data.x)
+    if batch_size is None:
+        return view.predict(x)
+
+    def of_item(item):
+        outputs = view.predict(jax.tree.map(lambda leaf: leaf[None], item))
+        return jax.tree.map(lambda leaf: leaf[0], outputs)
+
+    return jax.lax.map(of_item, x, batch_size=batch_size)
 
 
 def _summarize_few(logits: jax.Array) -> Predictive:

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from jal import cost, predictive, selection
-from jal.types import Acquisition, Outputs, Predictive, Strategy, View
+from jal import pool as pools
+from jal.types import Predictive, Strategy, View
 
 
 def highest(
@@ -89,7 +90,7 @@ def from_scores(
             candidate_cost = jnp.ones_like(information)
         value = cost.cost_ratio(information, candidate_cost, alpha=alpha, beta=beta)
         positions = select(select_key, value, k, view.available)
-        return _acquire(view, value, positions), state
+        return pools.acquired(view, positions, value), state
 
     return Strategy(init=lambda key, data, pool: (), select=choose)
 
@@ -107,7 +108,37 @@ def random() -> Strategy:
     def choose(key, state, view: View, k):
         scores = jax.random.uniform(key, view.candidates.shape)
         positions = selection.top_k(scores, k, available=view.available)
-        return _acquire(view, scores, positions), state
+        return pools.acquired(view, positions, scores), state
+
+    return Strategy(init=lambda key, data, pool: (), select=choose)
+
+
+def learning_loss(*, batch_size: int | None = None) -> Strategy:
+    """Picks the candidates whose loss is predicted to be the highest.
+
+    Args:
+      batch_size: candidates predicted at a time, or None for all of them.
+
+    Returns:
+      `Strategy` without state, for learners whose predictions have a `loss_score`, such
+      as `learners.with_ranker`.
+
+    Raises:
+      ValueError: batch_size is below 1.
+
+    >>> learning_loss().init(jax.random.key(0), None, None)
+    ()
+
+    Reference: Yoo and Kweon, "Learning loss for active learning", 2019.
+    """
+    _check_batch_size(batch_size)
+
+    def choose(key, state, view: View, k):
+        del key
+        outputs = predictive.predict_items(view, view.candidates, batch_size)
+        scores = outputs.need("loss_score")
+        positions = selection.top_k(scores, k, available=view.available)
+        return pools.acquired(view, positions, scores), state
 
     return Strategy(init=lambda key, data, pool: (), select=choose)
 
@@ -144,12 +175,12 @@ def coreset(*, batch_size: int | None = None) -> Strategy:
         items = jnp.concatenate([view.candidates, labeled])
         nobody = jnp.zeros_like(view.available)
         positions = selection.k_center(
-            _predict(view, items, batch_size).need("features"),
+            predictive.predict_items(view, items, batch_size).need("features"),
             k,
             centers=jnp.concatenate([nobody, is_labeled]),
             available=jnp.concatenate([view.available, jnp.zeros_like(is_labeled)]),
         )
-        return _acquire(view, None, positions), state
+        return pools.acquired(view, positions), state
 
     return Strategy(init=lambda key, data, pool: (), select=choose)
 
@@ -179,7 +210,7 @@ def badge(*, batch_size: int | None = None) -> Strategy:
     _check_batch_size(batch_size)
 
     def choose(key, state, view: View, k):
-        outputs = _predict(view, view.candidates, batch_size)
+        outputs = predictive.predict_items(view, view.candidates, batch_size)
         positions = selection.badge(
             key,
             jax.nn.softmax(outputs.need("logits"), axis=-1),
@@ -187,7 +218,7 @@ def badge(*, batch_size: int | None = None) -> Strategy:
             k,
             available=view.available,
         )
-        return _acquire(view, None, positions), state
+        return pools.acquired(view, positions), state
 
     return Strategy(init=lambda key, data, pool: (), select=choose)
 
@@ -225,7 +256,7 @@ def batch_bald(*, num_samples: int, num_configurations: int) -> Strategy:
             num_configurations=num_configurations,
             available=view.available,
         )
-        return _acquire(view, None, positions), state
+        return pools.acquired(view, positions), state
 
     return Strategy(init=lambda key, data, pool: (), select=choose)
 
@@ -233,22 +264,3 @@ def batch_bald(*, num_samples: int, num_configurations: int) -> Strategy:
 def _check_batch_size(batch_size):
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size={batch_size}; it must be at least 1, or None")
-
-
-def _predict(view, indices, batch_size) -> Outputs:
-    """Deterministic prediction of items of the pool, `batch_size` of them at a time."""
-    x = jax.tree.map(lambda leaf: leaf[indices], view.data.x)
-    if batch_size is None:
-        return view.predict(x)
-
-    def of_item(item):
-        outputs = view.predict(jax.tree.map(lambda leaf: leaf[None], item))
-        return jax.tree.map(lambda leaf: leaf[0], outputs)
-
-    return jax.lax.map(of_item, x, batch_size=batch_size)
-
-
-def _acquire(view, scores, positions):
-    """Positions among the candidates, as pool indices."""
-    indices = jnp.where(positions >= 0, view.candidates[positions], -1)
-    return Acquisition(indices.astype(jnp.int32), scores)

@@ -14,16 +14,31 @@ SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Examples?|Reference)s?:"
 # What somebody else thought of says who.
 PAPERS = {
     "acquisition": None,  # all of it
+    "augmentation": ["crop_and_flip"],
     "batchbald": ["batch_bald", "joint_mutual_information"],
     "cost": ["cost_ratio", "perimeter", "annotation_cost"],
     "diversity": ["k_center", "badge"],
-    "learners": ["regressor"],
-    "networks": ["GalCNN"],
+    "learners": ["regressor", "with_ranker"],
+    "losses": [
+        "hinge_ranking",
+        "logistic_ranking",
+        "kl_divergence",
+        "fooling",
+        "discrimination",
+    ],
+    "networks": ["GalCNN", "Ranker", "ResNet", "VAE", "Discriminator"],
     "numerics": ["merge_moments"],
     "pool": ["stream"],
-    "predictive": None,
+    "predictive": [
+        "summarize",
+        "merge",
+        "predict_passes",
+        "log_prob_passes",
+        "predict_members",
+    ],
     "selection": ["power", "diversify", "within_budget"],
-    "strategies": ["from_scores", "coreset", "badge", "batch_bald"],
+    "strategies": ["from_scores", "learning_loss", "coreset", "badge", "batch_bald"],
+    "vaal": ["make_step", "vaal", "ta_vaal", "epochs_of"],
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    {"types", "convolution", "numerics", "files"},
+    {"types", "convolution", "masked_dense", "numerics", "files", "augmentation"},
     {"batchbald", "diversity"},
     {
         "predictive",

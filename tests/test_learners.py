@@ -7,7 +7,8 @@ import numpy as np
 import optax
 import pytest
 
-from jal import learners, pool
+from jal import learners, losses, networks, pool
+from jal.convolution import cpu_compiler_options
 from jal.types import Data, Outputs
 
 KEY = jax.random.key(0)
@@ -375,3 +376,172 @@ def test_accuracy_is_evaluated_right_in_any_chunks():
         chex.assert_trees_all_close(
             evaluate(variables, (x, y)), want, rtol=1e-5, atol=1e-6
         )
+
+
+# ---- by epochs, and with a ranker
+
+
+def recording(seen):
+    """A model that writes down which items it is trained on; x is [N, 1] indices."""
+
+    def init(key):
+        return jnp.zeros((1, 2)), ()
+
+    def apply(params, state, x, key=None, train=False, trunk_gradient=None):
+        if train:
+            jax.debug.callback(
+                lambda x, share: seen.append((x[:, 0].astype(int).tolist(), share)),
+                x,
+                jnp.float32(-1) if trunk_gradient is None else trunk_gradient,
+                ordered=True,
+            )
+        return Outputs(logits=x @ params, loss_score=x[:, 0] * params[0, 0]), state
+
+    return init, apply
+
+
+def numbered(n, labeled):
+    data = Data(jnp.arange(n, dtype=jnp.float32)[:, None], jnp.arange(n) % 2)
+    state = pool.add(pool.create(n, len(labeled) + 2), jnp.asarray(labeled))
+    return data, state
+
+
+def test_an_epoch_shows_every_item_once():
+    seen, labeled = [], [3, 5, 7, 8, 11, 12, 13]
+    data, state = numbered(20, labeled)
+    model = learners.by_epochs(*recording(seen), optax.sgd(0.1), epochs=3, batch_size=3)
+    model.fit(jax.random.key(0), model.init(jax.random.key(0)), data, state)
+    jax.effects_barrier()
+    batches = [items for items, _ in seen]
+    assert [len(items) for items in batches] == [3] * 9
+    orders = [sum(batches[start : start + 3], []) for start in (0, 3, 6)]
+    for order in orders:
+        assert sorted(order[:7]) == labeled
+        assert order[7:] == order[:2]  # the last batch is filled up
+    assert len({tuple(order) for order in orders}) == 3
+
+
+def test_fewer_items_than_a_batch():
+    seen = []
+    data, state = numbered(9, [4, 6])
+    model = learners.by_epochs(*recording(seen), optax.sgd(0.1), epochs=2, batch_size=5)
+    model.fit(jax.random.key(0), model.init(jax.random.key(0)), data, state)
+    jax.effects_barrier()
+    assert [sorted(set(items)) for items, _ in seen] == [[4, 6]] * 2
+
+
+def test_the_number_of_labels_needs_no_compilation():
+    chex.clear_trace_counter()
+    data, state = numbered(20, [1, 2, 3])
+    model = learners.by_epochs(*recording([]), optax.sgd(0.1), epochs=2, batch_size=2)
+    fit = jax.jit(chex.assert_max_traces(model.fit, n=1))
+    for _ in range(2):
+        fit(jax.random.key(0), model.init(jax.random.key(0)), data, state)
+        state = pool.add(state, jnp.array([7, 9]))
+
+
+def test_the_ranker_is_detached_after_its_share_of_the_epochs():
+    seen = []
+    data, state = numbered(8, [0, 1, 2, 3])
+    model = learners.with_ranker(
+        *recording(seen), optax.sgd(0.01), epochs=5, batch_size=4, detach_after=0.6
+    )
+    model.fit(jax.random.key(0), model.init(jax.random.key(0)), data, state)
+    jax.effects_barrier()
+    assert [float(share) for _, share in seen] == [1, 1, 1, 0, 0]
+
+
+def test_the_rate_follows_the_progress():
+    """With a constant gradient the weights move by the sum of the rates."""
+    init = lambda key: (jnp.zeros(()), ())
+    apply = lambda w, state, x, key=None, train=False: (
+        Outputs(value=x[:, 0] * w),
+        state,
+    )
+    data, state = numbered(8, [1, 2, 3, 4])
+    progress = []
+
+    def rate(at):
+        jax.debug.callback(lambda at: progress.append(float(at)), at)
+        return jnp.where(at < 0.5, 1.0, 0.1)
+
+    model = learners.by_epochs(
+        init,
+        apply,
+        optax.sgd(1.0),
+        epochs=2,
+        batch_size=2,
+        rate=rate,
+        loss=lambda outputs, y: outputs.value,
+    )
+    variables, _ = model.fit(jax.random.key(0), model.init(None), data, state)
+    jax.effects_barrier()
+    assert progress == [0, 0.25, 0.5, 0.75]
+    # The mean of x is 2.5 over an epoch of two batches.
+    np.testing.assert_allclose(variables.params, -(2 * 2.5 * 1.1), rtol=1e-5)
+
+
+def test_augmented_images_are_trained_on_and_the_others_predicted():
+    seen = []
+    data, state = numbered(8, [1, 2, 3, 4])
+    model = learners.by_epochs(
+        *recording(seen),
+        optax.sgd(0.1),
+        epochs=1,
+        batch_size=4,
+        augment=lambda key, x: x + 100,
+    )
+    variables, _ = model.fit(jax.random.key(0), model.init(None), data, state)
+    jax.effects_barrier()
+    assert sorted(seen[0][0]) == [101, 102, 103, 104]
+    plain = data.x @ variables.params
+    np.testing.assert_array_equal(model.predict(variables, data.x).logits, plain)
+
+
+@pytest.mark.parametrize("ranking", [losses.hinge_ranking, losses.logistic_ranking])
+def test_the_ranker_learns_an_order(ranking):
+    """Items with random labels have a loss that a pixel tells, unlike their class."""
+    rng = np.random.default_rng(0)
+    n = 400
+    hard = rng.random(n) < 0.5
+    x = np.zeros((n, 8, 8, 1), np.float32)
+    y = rng.integers(0, 2, n)
+    x[:, :4] = (2 * y - 1)[:, None, None, None]
+    y = np.where(hard, rng.integers(0, 2, n), y)  # labels that cannot be predicted
+    x[:, 4:] = hard[:, None, None, None]
+    x += 0.05 * rng.normal(size=x.shape)
+    data = Data(jnp.asarray(x, jnp.float32), jnp.asarray(y))
+    state = pool.add(pool.create(n, 200), jnp.arange(200))
+    network = networks.ResNet(outputs=2, width=4, blocks=(1, 1), ranker=True)
+    model = learners.with_ranker(
+        *networks.from_linen(network, x[:1]),
+        optax.adam(3e-3),
+        epochs=12,
+        batch_size=20,
+        ranking=ranking,
+    )
+    key = jax.random.key(0)
+    fit = jax.jit(model.fit, compiler_options=cpu_compiler_options())
+    variables, metrics = fit(key, None, data, state)
+    assert set(metrics) == {"loss", "ranking_loss"}
+    scores = np.asarray(model.predict(variables, data.x[200:]).loss_score)
+    hard = hard[200:]
+    above = scores[hard][:, None] > scores[~hard][None]
+    assert above.mean() > 0.9  # the area under the ROC curve
+
+
+@pytest.mark.parametrize(
+    "factory, changes, message",
+    [
+        ("by_epochs", dict(epochs=0), "epochs=0; it must be at least 1"),
+        ("by_epochs", dict(batch_size=0), "batch_size=0; it must be at least 1"),
+        ("with_ranker", dict(batch_size=3), "batch_size=3; it must be even"),
+        ("with_ranker", dict(detach_after=1.2), "detach_after=1.2; it must lie"),
+        ("with_ranker", dict(weight=-1), "weight=-1; it must not be negative"),
+        ("with_ranker", dict(epochs=0), "epochs=0; it must be at least 1"),
+    ],
+)
+def test_bad_training_arguments(factory, changes, message):
+    arguments = dict(epochs=1, batch_size=2) | changes
+    with pytest.raises(ValueError, match=message):
+        getattr(learners, factory)(*recording([]), optax.sgd(0.1), **arguments)

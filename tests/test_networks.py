@@ -12,12 +12,10 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jal import networks
+from jal import masked_dense, networks
 from jal.networks import (
     DropoutDense,
     GalCNN,
-    _masked_dense,
-    _needed_dense,
     from_linen,
     max_pool,
     small_cnn,
@@ -332,7 +330,7 @@ def test_the_rule_of_the_folded_layer(batched):
         for shape, over in zip(shapes, batched, strict=True)
     )
     axes = tuple(0 if over else None for over in batched)
-    y = quick_jit(jax.vmap(_masked_dense, axes))(x, mask, kernel)
+    y = quick_jit(jax.vmap(masked_dense.masked_dense, axes))(x, mask, kernel)
     expected = product_of(x, mask, kernel)
     chex.assert_shape(y, (4, 5, 3))
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
@@ -343,7 +341,7 @@ def test_the_rule_of_the_folded_layer(batched):
 )
 @pytest.mark.parametrize("columns", [4, 128])
 def test_the_rule_of_needed_columns(monkeypatch, batched, columns):
-    monkeypatch.setattr(networks, "COLUMNS", columns)
+    monkeypatch.setattr(masked_dense, "COLUMNS", columns)
     shapes = ((5, 7), (7,), (7, 3), (3,))
     values = [
         normal(*((4,) if over else ()), *shape)
@@ -353,7 +351,7 @@ def test_the_rule_of_needed_columns(monkeypatch, batched, columns):
     axes = tuple(0 if over else None for over in batched)
     for level in (-9, 0, 9):  # all, some and none of them
         needed = chance > level
-        y = jax.jit(jax.vmap(_needed_dense, axes))(x, mask, kernel, needed)
+        y = jax.jit(jax.vmap(masked_dense.needed_dense, axes))(x, mask, kernel, needed)
         expected = product_of(x, mask, kernel) * np.expand_dims(needed, -2)
         np.testing.assert_allclose(y, np.broadcast_to(expected, y.shape), atol=1e-5)
         assert not np.any(np.where(np.expand_dims(needed, -2), 0, y))
@@ -393,7 +391,7 @@ def test_the_rule_of_the_folded_layer_inside_itself(inner, outer):
     sizes = [(4,) * one + (2,) * two for one, two in zip(outer, inner, strict=True)]
     shapes = ((5, 7), (7,), (7, 3))
     args = [normal(*a, *b) for a, b in zip(sizes, shapes, strict=True)]
-    rule = _masked_dense
+    rule = masked_dense.masked_dense
     for batched in (inner, outer):
         rule = jax.vmap(rule, tuple(0 if over else None for over in batched))
     y = quick_jit(rule)(*args)
@@ -450,3 +448,147 @@ def test_max_pool_equals_that_of_flax(shape, window):
 
 def test_max_pool_of_what_is_smaller_than_a_window_is_empty():
     assert max_pool(jnp.ones((2, 1, 5, 3)), 2).shape == (2, 0, 2, 3)
+
+
+# Networks of task-aware active learning
+
+
+def count_all(module, *inputs):
+    """Parameters of a module, whose values are never computed."""
+    keys = {"params": KEY, "latent": KEY}
+    variables = jax.eval_shape(lambda: module.init(keys, *inputs))
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
+
+
+@pytest.mark.parametrize(
+    "module, inputs, expected",
+    [
+        (networks.ResNet(), [(1, 32, 32, 3)], 11_173_962),
+        (networks.ResNet(ranker=True), [(1, 32, 32, 3)], 11_173_962 + 123_905),
+        (networks.VAE(), [(1, 32, 32, 3), (1,)], 22_851_523),
+        (networks.VAE(conditioned=False), [(1, 32, 32, 3)], 22_835_139),
+        (networks.Discriminator(), [(1, 32), (1,)], 280_577),
+        (networks.Discriminator(), [(1, 32)], 280_065),
+    ],
+)
+def test_published_numbers_of_parameters(module, inputs, expected):
+    assert count_all(module, *(jnp.zeros(shape) for shape in inputs)) == expected
+
+
+@pytest.mark.parametrize("side, sides", [(32, (32, 16, 8, 4)), (28, (28, 14, 7, 4))])
+def test_maps_of_the_stages(side, sides):
+    network = networks.ResNet(width=2)
+    x = jnp.zeros((1, side, side, 1))
+    _, state = jax.eval_shape(
+        lambda: network.init_with_output(KEY, x, capture_intermediates=True)
+    )
+    blocks = [
+        state["intermediates"][f"_BasicBlock_{number}"]["__call__"][0].shape
+        for number in (1, 3, 5, 7)
+    ]
+    assert blocks == [(1, n, n, 2 * 2**i) for i, n in enumerate(sides)]
+
+
+def test_ranker_takes_true_means_of_any_map():
+    maps = [normal(3, 7, 7, 2), normal(3, 4, 4, 5, seed=1)]
+    ranker = networks.Ranker(4)
+    variables = ranker.init(KEY, maps)
+    params = jax.tree.map(np.float64, variables["params"])
+    branches = [
+        np.maximum(
+            np.asarray(x, np.float64).mean((1, 2)) @ params[name]["kernel"]
+            + params[name]["bias"],
+            0,
+        )
+        for x, name in zip(maps, ("Dense_0", "Dense_1"), strict=True)
+    ]
+    last = params["Dense_2"]
+    expected = np.concatenate(branches, 1) @ last["kernel"] + last["bias"]
+    np.testing.assert_allclose(ranker.apply(variables, maps), expected[:, 0], rtol=1e-5)
+
+
+def test_the_ranker_reaches_the_trunk_only_while_it_may():
+    network = networks.ResNet(width=2, blocks=(1, 1), ranker=True)
+    x = normal(4, 8, 8, 1)
+    init, apply = networks.from_linen(network, x)
+    params, state = init(KEY)
+
+    def score(params, share):
+        return jnp.sum(apply(params, state, x, trunk_gradient=share)[0].loss_score)
+
+    slope = quick_jit(jax.grad(score))
+    size = lambda tree: max(
+        float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(tree)
+    )
+    for share in (0.0, 1.0):
+        gradients = dict(slope(params, share))
+        assert size(gradients.pop("Ranker_0")) > 0
+        assert (size(gradients) > 0) == (share == 1)
+    values = [score(params, share) for share in (0.0, 0.5, 1.0)]
+    np.testing.assert_allclose(values, values[0], rtol=1e-6)
+
+
+def test_images_are_standardised_by_channel():
+    plain, standard = (
+        networks.ResNet(width=2, blocks=(1,), mean=mean, sd=sd)
+        for mean, sd in (((0.0,), (1.0,)), ((0.2, 0.3, 0.4), (0.5, 0.6, 0.7)))
+    )
+    x = jnp.abs(normal(2, 8, 8, 3))
+    variables = plain.init(KEY, x)
+    changed = (np.asarray(x) - [0.2, 0.3, 0.4]) / [0.5, 0.6, 0.7]
+    np.testing.assert_allclose(
+        standard.apply(variables, x).logits,
+        plain.apply(variables, jnp.asarray(changed, jnp.float32)).logits,
+        rtol=1e-4,
+    )
+
+
+@pytest.mark.parametrize("side, channels", [(32, 3), (28, 1)])
+def test_autoencoder_shapes_and_mode(side, channels):
+    vae = networks.VAE((side, side, channels), 3, (2, 2, 4, 4))
+    init, encode, apply = networks.from_vae(vae)
+    params, state = init(KEY)
+    x, condition = normal(5, side, side, channels), jnp.linspace(0, 1, 5)
+    (mean, log_variance, back), after = apply(params, state, x, condition, KEY)
+    assert mean.shape == log_variance.shape == (5, 3) and back.shape == x.shape
+    # Training moves the averages, encoding with those of the batch does not.
+    assert any(
+        np.abs(a - b).max() > 0
+        for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True)
+    )
+    np.testing.assert_allclose(encode(params, state, x, True)[0], mean, atol=1e-5)
+    # With running averages an item is encoded alone as among others.
+    together = encode(params, after, x, False)[0]
+    np.testing.assert_allclose(
+        encode(params, after, x[:1], False)[0], together[:1], atol=1e-5
+    )
+    other = apply(params, state, x, 1 - condition, KEY)[0]
+    assert np.array_equal(other[0], mean) and np.abs(other[2] - back).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(shape=(64, 64, 3)), r"shape=\(64, 64, 3\); images must be of 32x32 or"),
+        (dict(latent=0), "latent=0; at least one dimension is needed"),
+        (dict(channels=(1, 2)), r"channels=\(1, 2\); four are needed"),
+    ],
+)
+def test_autoencoders_that_cannot_be(changes, message):
+    vae = networks.VAE(**changes)
+    with pytest.raises(ValueError, match=message):
+        networks.from_vae(vae)[0](KEY)
+
+
+def test_a_decoder_that_needs_a_condition_says_so():
+    _, _, apply = networks.from_vae(networks.VAE((28, 28, 1), 2, (1, 1, 1, 1)))
+    variables = networks.from_vae(networks.VAE((28, 28, 1), 2, (1, 1, 1, 1)))[0](KEY)
+    with pytest.raises(ValueError, match="condition=None; this decoder needs one"):
+        apply(*variables, jnp.zeros((2, 28, 28, 1)), None, KEY)
+
+
+def test_images_of_another_size_are_refused():
+    init, encode, _ = networks.from_vae(networks.VAE((28, 28, 1), 2, (1, 1, 1, 1)))
+    variables = init(KEY)
+    with pytest.raises(ValueError, match=r"x has shape \(2, 32, 32, 1\); expected"):
+        encode(*variables, jnp.zeros((2, 32, 32, 1)), False)
