@@ -136,7 +136,9 @@ class DropoutDense(nn.Module):
 
     def draw_mask(self, inputs: int) -> jax.Array:
         """[D] mask of one pass, scaled by 1 / (1 - rate), for D inputs."""
-        keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.rate, (inputs,))
+        keep = jax.random.bernoulli(
+            self.make_rng("dropout"), 1.0 - self.rate, (inputs,)
+        )
         return keep.astype(jnp.float32) / (1 - self.rate)
 
     @nn.compact
