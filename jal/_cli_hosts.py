@@ -116,8 +116,11 @@ def work_for_parent(app: Callable[[], object]) -> None:
         app()
     except SystemExit as end:
         code = end.code
-    except BaseException:
+    except BaseException as error:
         traceback.print_exc()
+        # Whoever ends while the others still join fails them outside of all else.
+        if isinstance(error, RuntimeError) and LOST.search(str(error)):
+            code = PEER_LOST
     sys.stdout.flush()
     sys.stderr.flush()
     if code != 0:

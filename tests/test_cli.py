@@ -990,6 +990,8 @@ def test_what_the_child_writes_and_exits_with(as_child, capfd):
     assert as_child(raising(SystemExit(2))) == [2]
     assert as_child(raising(SystemExit("text"))) == [2, 1]
     assert as_child(raising(KeyError("a defect"))) == [2, 1, 1]
+    lost = RuntimeError("Unable to initialize backend 'cpu': Connection reset by peer")
+    assert as_child(raising(lost)) == [2, 1, 1, _cli_hosts.PEER_LOST]
     assert "KeyError: 'a defect'" in capfd.readouterr().err
 
 
