@@ -8,6 +8,7 @@ written in channel-last layout to begin with.
 """
 
 import functools
+import math
 from collections.abc import Sequence
 
 import jax
@@ -126,16 +127,106 @@ def conv_general_dilated(
         ]
         padding = lax.padtype_to_pads(lhs.shape[1:-1], reach, window_strides, padding)
     padding = tuple((int(low), int(high)) for low, high in padding)
-    settings = (
-        window_strides,
-        padding,
-        lhs_dilation,
-        rhs_dilation,
-        feature_group_count,
-        precision,
-        preferred_element_type,
-    )
+    options = (feature_group_count, precision, preferred_element_type)
+    if feature_group_count == 1 and rhs_dilation == ones:
+        window = rhs.shape[:-2]
+        if lhs_dilation == ones and _divides(window_strides, window):
+            return _folded_strides(lhs, rhs, window_strides, padding, options)
+        if window_strides == ones and lhs_dilation != ones:
+            return _folded_dilation(lhs, rhs, lhs_dilation, padding, options)
+    settings = (window_strides, padding, lhs_dilation, rhs_dilation, *options)
     return _convolution(settings, lhs, rhs)
+
+
+def _divides(strides, window) -> bool:
+    """Whether there are strides, and the window is a whole number of each."""
+    return max(strides) > 1 and all(
+        size % stride == 0 for size, stride in zip(window, strides, strict=True)
+    )
+
+
+def _folded_strides(lhs, rhs, strides, padding, options):
+    """A convolution with strides as one without, over blocks of neighbouring pixels.
+
+    The gradients of strides are convolutions of inputs that are mostly zeros.
+    """
+    pads = [(0, 0, 0)]
+    for axis, (low, high) in enumerate(padding):
+        size, window, stride = lhs.shape[axis + 1], rhs.shape[axis], strides[axis]
+        outputs = max((low + size + high - window) // stride + 1, 0)
+        reached = max(outputs - 1, 0) * stride + window
+        if outputs == 0:  # fewer blocks than the window has, so that there are none
+            reached -= stride
+        pads.append((low, reached - size - low, 0))
+    blocks = _to_blocks(
+        lax.pad(lhs, jnp.zeros((), lhs.dtype), [*pads, pads[0]]), strides
+    )
+    return _unit_stride(blocks, _kernel_of_blocks(rhs, strides), options)
+
+
+def _folded_dilation(lhs, rhs, dilation, padding, options):
+    """A convolution of a dilated input as one of the input, which makes whole blocks.
+
+    The output at dilation * g + r, r from 1 to dilation, sees the inputs from g + 1 on
+    and every dilation-th weight of the kernel, from dilation - r on.
+    """
+    pads, kernel_pads = [(0, 0, 0)], []
+    starts, ends = [0], [lhs.shape[0]]
+    for axis, (low, high) in enumerate(padding):
+        size, window, step = lhs.shape[axis + 1], rhs.shape[axis], dilation[axis]
+        outputs = max((size - 1) * step + 1 + low + high - window + 1, 0)
+        fill = -window % step
+        first, last = (-low - 1) // step, (outputs - low - 2) // step
+        reach = last - first + (window + fill) // step
+        pads.append((-first - 1, first + 1 + reach - size, 0))
+        kernel_pads.append((0, fill, 0))
+        starts.append(-low - step * first - 1)
+        ends.append(starts[-1] + outputs)
+    zero = lambda array: jnp.zeros((), array.dtype)
+    kernel = lax.pad(rhs, zero(rhs), [*kernel_pads, pads[0], pads[0]])
+    *window, inputs, outputs = kernel.shape
+    # Phases in reverse, beside the outputs: [..., inputs, phases * outputs].
+    blocks = _kernel_of_blocks(kernel, dilation)
+    blocks = blocks.reshape(*blocks.shape[:-2], *dilation, inputs, outputs)
+    spatial = len(dilation)
+    blocks = jnp.flip(blocks, axis=tuple(range(spatial, 2 * spatial)))
+    blocks = jnp.moveaxis(blocks, -2, spatial)
+    blocks = blocks.reshape(*blocks.shape[: spatial + 1], -1)
+    padded = lax.pad(lhs, zero(lhs), [*pads, pads[0]])
+    made = _from_blocks(_unit_stride(padded, blocks, options), dilation)
+    return lax.slice(made, [*starts, 0], [*ends, outputs])
+
+
+def _unit_stride(lhs, rhs, options):
+    ones = (1,) * (lhs.ndim - 2)
+    return _convolution((ones, ((0, 0),) * len(ones), ones, ones, *options), lhs, rhs)
+
+
+def _to_blocks(images, sizes):
+    """[B, ..., D] -> [B, ... / sizes, prod(sizes) * D]."""
+    batch, *shape, depth = images.shape
+    spatial = len(sizes)
+    split = [n for size, of in zip(shape, sizes, strict=True) for n in (size // of, of)]
+    order = (0, *range(1, 2 * spatial, 2), *range(2, 2 * spatial + 1, 2))
+    parts = images.reshape(batch, *split, depth).transpose(*order, 2 * spatial + 1)
+    return parts.reshape(*parts.shape[: spatial + 1], math.prod(sizes) * depth)
+
+
+def _from_blocks(blocks, sizes):
+    """The inverse of `_to_blocks`."""
+    batch, *shape, depth = blocks.shape
+    spatial, depth = len(sizes), depth // math.prod(sizes)
+    parts = blocks.reshape(batch, *shape, *sizes, depth)
+    order = [n for axis in range(spatial) for n in (1 + axis, 1 + spatial + axis)]
+    parts = parts.transpose(0, *order, 2 * spatial + 1)
+    whole = [size * of for size, of in zip(shape, sizes, strict=True)]
+    return parts.reshape(batch, *whole, depth)
+
+
+def _kernel_of_blocks(kernel, sizes):
+    """[..., D, features] -> [... / sizes, prod(sizes) * D, features]."""
+    as_image = jnp.moveaxis(kernel, -1, 0)
+    return jnp.moveaxis(_to_blocks(as_image, sizes), 0, -1)
 
 
 def _is_channel_last(numbers: lax.ConvDimensionNumbers) -> bool:
