@@ -247,6 +247,14 @@ def _channel_last_numbers(rank: int) -> lax.ConvDimensionNumbers:
 
 
 def _plain(lhs, rhs, strides, padding, lhs_dilation, rhs_dilation, groups, *options):
+    if any(low < 0 or high < 0 for low, high in padding):
+        # XLA's CPU backend reads beyond its input where it should leave pixels out.
+        pads = [
+            (*pair, step - 1) for pair, step in zip(padding, lhs_dilation, strict=True)
+        ]
+        none = (0, 0, 0)
+        lhs = lax.pad(lhs, jnp.zeros((), lhs.dtype), [none, *pads, none])
+        padding, lhs_dilation = ((0, 0),) * len(pads), (1,) * len(pads)
     return lax.conv_general_dilated(
         lhs,
         rhs,

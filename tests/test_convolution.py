@@ -136,6 +136,68 @@ def test_values_and_gradients_equal_those_of_lax(case):
     assert own[1].shape == lhs and own[2].shape == rhs
 
 
+def plain_sum(lhs, rhs, strides, padding, dilation):
+    """The same in float64 NumPy, window by window, by the definition."""
+    batch, *shape, _ = lhs.shape
+    *window, _, features = rhs.shape
+    spread = [(size - 1) * step + 1 for size, step in zip(shape, dilation, strict=True)]
+    # Wide margins, so that negative padding is a matter of where to begin.
+    canvas = np.zeros((batch, *(size + 20 for size in spread), lhs.shape[-1]))
+    places = tuple(
+        slice(10, 10 + size, step) for size, step in zip(spread, dilation, strict=True)
+    )
+    canvas[:, *places] = lhs
+    outputs = [
+        max((size + low + high - reach) // stride + 1, 0)
+        for size, (low, high), reach, stride in zip(
+            spread, padding, window, strides, strict=True
+        )
+    ]
+    result = np.zeros((batch, *outputs, features))
+    for place in np.ndindex(*outputs):
+        begin = [
+            10 - low + at * stride
+            for at, (low, _), stride in zip(place, padding, strides, strict=True)
+        ]
+        seen = tuple(
+            slice(at, at + reach) for at, reach in zip(begin, window, strict=True)
+        )
+        axes = list(range(1, len(window) + 2)), list(range(len(window) + 1))
+        result[:, *place] = np.tensordot(canvas[:, *seen], rhs, axes)
+    return result
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_strides_dilations_and_paddings_against_a_plain_sum(seed):
+    rng = np.random.default_rng(seed)
+    spatial = 1 + seed % 3
+    size = lambda low, high: rng.integers(low, high, spatial).tolist()
+    lhs = rng.normal(size=(2, *size(2, 7), 3))
+    rhs = rng.normal(size=(*size(1, 5), 3, 2))
+    transposed = seed % 2 == 0
+    strides = [1] * spatial if transposed else size(1, 4)
+    dilation = size(1, 4) if transposed else [1] * spatial
+    padding = [tuple(rng.integers(-1, 4, 2).tolist()) for _ in range(spatial)]
+    want = plain_sum(lhs, rhs, strides, padding, dilation)
+
+    def convolve(lhs, rhs):
+        numbers = LAYOUTS[spatial]
+        return conv_general_dilated(
+            lhs, rhs, strides, padding, dilation, dimension_numbers=numbers
+        )
+
+    own = values_and_gradients(convolve, np.float32(lhs), np.float32(rhs))
+    assert own[0].shape == want.shape
+    np.testing.assert_allclose(own[0], want, atol=1e-4)
+    # It is linear in both: the gradients give the same sum for any change of one.
+    cotangent = np.sin(np.arange(want.size)).reshape(want.shape)
+    for place, gradient in enumerate(own[1:]):
+        changed = [lhs, rhs]
+        changed[place] = rng.normal(size=changed[place].shape)
+        total = np.sum(cotangent * plain_sum(*changed, strides, padding, dilation))
+        np.testing.assert_allclose(np.sum(gradient * changed[place]), total, atol=1e-3)
+
+
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 def test_the_transposed_convolution_of_lax(padding):
     # What `lax.conv_transpose` asks for, of which it makes pads and a dilation.
