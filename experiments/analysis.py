@@ -18,7 +18,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
+
+from experiments import paired
+from experiments.paired import seeds_text, value_text
 
 ACQUISITIONS = "bald", "entropy", "mean_std"
 LEARNED = "learned beta=0.3"
@@ -136,62 +138,6 @@ def _is_number(value) -> bool:
 # --- statistics over seeds ------------------------------------------------------------
 
 
-def _mean_interval(values: Iterable[float]) -> dict:
-    """Mean, and with two or more values SDs (ddof 0, 1) and the mean's t interval."""
-    array = np.array(list(values), float)
-    n = array.size
-    result: dict[str, Any] = dict(
-        n=n, mean=None, sd=None, sd_sample=None, interval=None
-    )
-    if n:
-        result["mean"] = mean = float(array.mean())
-    if n > 1:
-        sample = float(array.std(ddof=1))
-        half = float(stats.t.ppf(0.975, n - 1)) * sample / math.sqrt(n)
-        result |= {"sd": float(array.std()), "sd_sample": sample}
-        result["interval"] = [mean - half, mean + half]
-    return result
-
-
-def _difference(a: Mapping[int, float], b: Mapping[int, float]) -> dict:
-    """Statistics of a - b over the seeds of both."""
-    return _mean_interval(a[seed] - b[seed] for seed in sorted(a.keys() & b.keys()))
-
-
-def _scaled(statistics: Mapping, factor: float) -> dict:
-    """Statistics of what was measured, times a factor > 0."""
-    scale = lambda value: None if value is None else value * factor
-    interval = statistics["interval"]
-    return {
-        "n": statistics["n"],
-        **{name: scale(statistics[name]) for name in ("mean", "sd", "sd_sample")},
-        "interval": interval and [scale(end) for end in interval],
-    }
-
-
-def _is_below(statistics: Mapping, bound: float = 0.0) -> bool | None:
-    """Whether the interval lies below (True) or above (False); None: neither."""
-    interval = statistics["interval"]
-    if interval is None or interval[0] <= bound <= interval[1]:
-        return None
-    return interval[1] < bound
-
-
-def _is_above(statistics: Mapping, bound: float = 0.0) -> bool | None:
-    below = _is_below(statistics, bound)
-    return None if below is None else not below
-
-
-def _all_of(answers: Iterable[bool | None]) -> bool | None:
-    """Logical and, where None is unknown."""
-    answers = list(answers)
-    return False if False in answers else None if None in answers else True
-
-
-def _verdict(answer: bool | None, *, no: str = "not replicated") -> str:
-    return {True: "replicated", False: no, None: "not resolved"}[answer]
-
-
 def by_arm(records: Iterable[Record], wanted: Callable[[str], Any]) -> dict:
     """Arm -> seed -> record, of the arms wanted, in the order of the records."""
     arms: dict[str, dict[int, Record]] = {}
@@ -277,17 +223,15 @@ def _table1_cell(arm, labels, seeds):
     reached = {s: value for s, value in own.items() if value is not None}
     both = [s for s in seeds if s in reached and random.get(s) is not None]
     ratio = {s: reached[s] / random[s] for s in both}
-    statistics = _mean_interval(ratio.values())
-    mean_labels = _mean_interval(reached.values())
+    statistics = paired.mean_interval(ratio.values())
+    mean_labels = paired.mean_interval(reached.values())
     if statistics["interval"] is not None:
         statistics["interval"] = [end - 1 for end in statistics["interval"]]
-    answer = _is_below(statistics)
-    paired = [s for s in own if s in random]
-    if answer is True and any(own[s] is None and random[s] is not None for s in paired):
+    answer = paired.is_below(statistics)
+    known = [s for s in own if s in random]
+    if answer is True and any(own[s] is None and random[s] is not None for s in known):
         answer = None
-    if answer is False and any(
-        own[s] is not None and random[s] is None for s in paired
-    ):
+    if answer is False and any(own[s] is not None and random[s] is None for s in known):
         answer = None
     tried = arm != "random" and bool(random)
     return {
@@ -303,7 +247,7 @@ def _table1_cell(arm, labels, seeds):
             if both
             else None
         ),
-        "verdict": _verdict(answer, no="opposite") if tried else "not tried",
+        "verdict": paired.verdict(answer, no="opposite") if tried else "not tried",
     }
 
 
@@ -314,15 +258,15 @@ def _table1_verdicts(labels, results, reading, seeds):
         single = [results[arm][reading]["verdict"] for arm in tried]
         known = {"replicated": True, "opposite": False}
         verdicts["all beat random"] = {
-            "verdict": _verdict(_all_of(map(known.get, single)))
+            "verdict": paired.verdict(paired.all_of(map(known.get, single)))
         }
 
     best = [_is_best("mean_std", labels, seed) for seed in seeds]
-    answer = _all_of({"yes": True, "no": False}.get(b or "") for b in best)
+    answer = paired.all_of({"yes": True, "no": False}.get(b or "") for b in best)
     complete = len(tried) == len(ACQUISITIONS)
     verdicts["mean_std best"] = {
         "per_seed": best,
-        "verdict": _verdict(answer) if complete else "not tried",
+        "verdict": paired.verdict(answer) if complete else "not tried",
     }
     for other in ("bald", "entropy"):
         verdict = {"verdict": "not tried"}
@@ -354,19 +298,19 @@ def _compare_ratios(a, b, seeds):
         {s: r for s, r in zip(seeds, cell["ratio"], strict=True) if r is not None}
         for cell in (a, b)
     ]
-    statistics = _difference(*ratios)
-    answer = _is_below(statistics)
+    statistics = paired.difference(*ratios)
+    answer = paired.is_below(statistics)
     # The seeds left out are those in which the one that failed was worse.
     failed_a, failed_b = set(a["censored"]), set(b["censored"])
     if (answer is True and failed_a - failed_b) or (
         answer is False and failed_b - failed_a
     ):
         answer = None
-    return {**statistics, "verdict": _verdict(answer, no="opposite")}
+    return {**statistics, "verdict": paired.verdict(answer, no="opposite")}
 
 
 def _paper_cell(values):
-    statistics = _mean_interval(values)
+    statistics = paired.mean_interval(values)
     low, high = statistics["interval"]
     return {"ratio": list(values), **statistics, "interval": [low - 1, high - 1]}
 
@@ -471,18 +415,18 @@ class _Moment:
         self.labels = counts.pop() if len(counts) == 1 else None
 
     def cost_difference(self, arm, other="random"):
-        return _difference(self.cost[arm], self.cost.get(other, {}))
+        return paired.difference(self.cost[arm], self.cost.get(other, {}))
 
     def accuracy_difference(self, arm, other="random"):
-        return _difference(self.accuracy[arm], self.accuracy.get(other, {}))
+        return paired.difference(self.accuracy[arm], self.accuracy.get(other, {}))
 
     def cost_change(self, arm, other="random"):
         """Difference of the costs over the other's mean in the seeds of both."""
         base = self.cost.get(other, {})
         total = [base[s] for s in self.cost[arm].keys() & base.keys()]
         if not sum(total):
-            return _mean_interval([])
-        return _scaled(self.cost_difference(arm, other), len(total) / sum(total))
+            return paired.mean_interval([])
+        return paired.scaled(self.cost_difference(arm, other), len(total) / sum(total))
 
     def crossover(self):
         points = [
@@ -509,8 +453,8 @@ class _Moment:
         for arm in self.cost:
             arms[arm] = {
                 "seeds": sorted(self.cost[arm]),
-                "cost": _mean_interval(self.cost[arm].values()),
-                "accuracy": _mean_interval(self.accuracy[arm].values()),
+                "cost": paired.mean_interval(self.cost[arm].values()),
+                "accuracy": paired.mean_interval(self.accuracy[arm].values()),
             }
             if arm != "random":
                 arms[arm] |= {
@@ -550,7 +494,7 @@ def _bias(runs, edges):
                 biases[seed] = float(np.mean(values))
                 true = (observed.get("mean_cost") or [])[first:end]
                 costs.extend(value for value in true if _is_number(value))
-        statistics = _mean_interval(biases.values())
+        statistics = paired.mean_interval(biases.values())
         known = bool(biases) and bool(costs)
         relative = statistics["mean"] / float(np.mean(costs)) if known else None
         return {"rounds": [first, end], **statistics, "relative": relative}
@@ -579,7 +523,7 @@ def _figure1_verdicts(moments, bias):
     }
     for letter, judge in judges.items():
         answer, evidence = judge(moments)
-        verdict = "not tried" if answer == "not tried" else _verdict(answer)
+        verdict = "not tried" if answer == "not tried" else paired.verdict(answer)
         verdicts[letter] = {
             "claim": CLAIMS[letter],
             "verdict": verdict,
@@ -612,12 +556,12 @@ def _accuracy_falls(moments):
             np.polyfit(betas, [100 * moment.accuracy[arm][s] for arm in arms], 1)[0]
             for s in sorted(seeds)
         ]
-        slope = _mean_interval(slopes)
-        answers.append(_is_below(slope))
+        slope = paired.mean_interval(slopes)
+        answers.append(paired.is_below(slope))
         evidence.append(f"{value_text(slope, '+.2f')} ({seeds_text(slope)})")
     span = f"beta = {betas[0]:g} to {betas[-1]:g}"
     lead = f"Slope of accuracy over {span}, in points per unit"
-    return _all_of(answers), _sentence(lead, moments, evidence)
+    return paired.all_of(answers), _sentence(lead, moments, evidence)
 
 
 def _cheaper_and_as_good(moments):
@@ -632,10 +576,12 @@ def _cheaper_and_as_good(moments):
     for moment in moments:
         cost = {arm: moment.cost_difference(arm) for arm in usable}
         gain = {arm: moment.accuracy_difference(arm) for arm in usable}
-        cheap = [arm for arm in usable if _is_below(cost[arm])]
+        cheap = [arm for arm in usable if paired.is_below(cost[arm])]
         good = [arm for arm in cheap if gain[arm]["mean"] >= 0]
         excluded = [
-            arm for arm in usable if _is_above(cost[arm]) or _is_below(gain[arm])
+            arm
+            for arm in usable
+            if paired.is_above(cost[arm]) or paired.is_below(gain[arm])
         ]
         answers.append(
             True if good else False if len(excluded) == len(usable) else None
@@ -654,7 +600,7 @@ def _cheaper_and_as_good(moments):
             f"{value_text(gain[shown], '+.2f', 100)} points ({seeds_text(gain[shown])})"
         )
     lead = f"Of {len(usable)} values of beta, against random"
-    return _all_of(answers), _sentence(lead, moments, evidence)
+    return paired.all_of(answers), _sentence(lead, moments, evidence)
 
 
 def _small_beta_is_dear(moments):
@@ -665,7 +611,7 @@ def _small_beta_is_dear(moments):
         return missing
     answers, evidence = [], []
     for moment in moments:
-        answers += [_is_above(moment.cost_difference(arm)) for arm in arms]
+        answers += [paired.is_above(moment.cost_difference(arm)) for arm in arms]
         costs = " and ".join(
             f"{_cost_text(moment, arm)} at {_short(arm)}" for arm in arms
         )
@@ -673,7 +619,7 @@ def _small_beta_is_dear(moments):
         crossing = "at no beta" if crossover is None else f"at beta = {crossover:.2f}"
         evidence.append(f"{costs} (equal {crossing})")
     seeds = seeds_text(moments[0].cost_difference(arms[0]))
-    return _all_of(answers), _sentence(
+    return paired.all_of(answers), _sentence(
         f"Cost against random ({seeds})", moments, evidence
     )
 
@@ -695,9 +641,9 @@ def _weaker_at_the_end(moments):
         }
         for moment in (first, last)
     ]
-    change = _difference(ranges[1], ranges[0])
-    before, after = (_mean_interval(values.values())["mean"] for values in ranges)
-    return _is_below(change), (
+    change = paired.difference(ranges[1], ranges[0])
+    before, after = (paired.mean_interval(values.values())["mean"] for values in ranges)
+    return paired.is_below(change), (
         f"From beta = 0 to 0.5 the accuracy falls by {100 * before:.2f} points after "
         f"{first.used} rounds and by {100 * after:.2f} after {last.used}, a change of "
         f"{value_text(change, '+.2f', 100)} points ({seeds_text(change)})."
@@ -713,14 +659,16 @@ def _minimal_loss(moments):
     answers, evidence = [], []
     for moment in moments:
         loss = moment.accuracy_difference(base, arm)
-        answers.append(_is_below(moment.cost_difference(arm)))
+        answers.append(paired.is_below(moment.cost_difference(arm)))
         minimal = loss["mean"] < 0.01
-        answers.append(True if minimal else False if _is_above(loss, 0.01) else None)
+        answers.append(
+            True if minimal else False if paired.is_above(loss, 0.01) else None
+        )
         evidence.append(
             f"cost {_cost_text(moment, arm)} against random, loss of accuracy against "
             f"beta = 0 {value_text(loss, '.2f', 100)} points ({seeds_text(loss)})"
         )
-    return _all_of(answers), _sentence("At beta = 0.3", moments, evidence)
+    return paired.all_of(answers), _sentence("At beta = 0.3", moments, evidence)
 
 
 def _learning_pays(moments):
@@ -732,13 +680,15 @@ def _learning_pays(moments):
     answers, evidence = [], []
     for moment in moments:
         costs = [moment.cost_difference(LEARNED, other) for other in ("random", base)]
-        answers += [_is_below(cost) for cost in costs]
+        answers += [paired.is_below(cost) for cost in costs]
         evidence.append(
             f"{_cost_text(moment, LEARNED)} against random and "
             f"{_cost_text(moment, LEARNED, base)} against beta = 0 "
             f"({seeds_text(costs[0])})"
         )
-    return _all_of(answers), _sentence("Cost with a learned cost", moments, evidence)
+    return paired.all_of(answers), _sentence(
+        "Cost with a learned cost", moments, evidence
+    )
 
 
 def _bias_costs(moments, bias):
@@ -749,17 +699,17 @@ def _bias_costs(moments, bias):
         return missing
     if not bias["n"]:
         return "not tried", "The runs with a learned cost did not record its bias."
-    answers = [_is_below(bias)]
+    answers = [paired.is_below(bias)]
     relative = "" if bias["relative"] is None else f", {100 * bias['relative']:+.1f} %"
     evidence = []
     for moment in moments:
-        answers.append(_is_above(moment.cost_difference(LEARNED, known)))
+        answers.append(paired.is_above(moment.cost_difference(LEARNED, known)))
         evidence.append(_cost_text(moment, LEARNED, known))
     lead = (
         f"Predicted minus true cost is {value_text(bias, '+,.2f')} units on average"
         f"{relative} ({seeds_text(bias)}); cost of the labels against a known cost"
     )
-    return _all_of(answers), _sentence(lead, moments, evidence)
+    return paired.all_of(answers), _sentence(lead, moments, evidence)
 
 
 def _sentence(lead, moments, parts):
@@ -775,22 +725,6 @@ def _rounds(number):
 
 def _short(arm):
     return f"beta = {float(_KNOWN.fullmatch(arm)[1]):g}"  # type: ignore[index]
-
-
-def seeds_text(statistics):
-    n = statistics["n"]
-    return f"{n} seed{'' if n == 1 else 's'}"
-
-
-def value_text(statistics, form, scale=1.0):
-    """Mean and interval; without one nothing can be said of how sure the mean is."""
-    if statistics["mean"] is None:
-        return "-"
-    text = format(scale * statistics["mean"], form)
-    if statistics["interval"] is None:
-        return text
-    low, high = (format(scale * end, form) for end in statistics["interval"])
-    return f"{text} [{low}, {high}]"
 
 
 def _cost_text(moment, arm, other="random"):

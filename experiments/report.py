@@ -1,21 +1,20 @@
 """Tables and verdicts of the cost-sensitive experiments as text and Markdown."""
 
-import textwrap
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from experiments import paired
 from experiments.analysis import (
     READINGS,
     Record,
     by_arm,
     evaluated_rounds,
     labels_to_reach,
-    seeds_text,
     spend_to_reach,
-    value_text,
     when_text,
 )
+from experiments.paired import seeds_text, value_text
 
 _FEWER = {"replicated": "yes", "opposite": "no, more"}
 
@@ -68,13 +67,13 @@ def format_table1(summary: Mapping) -> str:
             ]
         )
     lines = [
-        _wrap(
+        paired.wrap(
             f"Labels needed for {_percent(target)} test accuracy (the initial ones "
             "included), divided by those that random needs with the same seed: below 1 "
             "is better."
         ),
         "",
-        *_table(header, rows),
+        *paired.table(header, rows),
     ]
     if others:
         lines += [
@@ -94,10 +93,10 @@ def format_table1(summary: Mapping) -> str:
                     "-" if of_means is None else f"{of_means:.2f}",
                 ]
             )
-        lines += ["", *_table(header, rows)]
+        lines += ["", *paired.table(header, rows)]
     lines += ["", *_table1_lines(summary), ""]
     lines.append(
-        _wrap(
+        paired.wrap(
             "± is the SD over seeds (ddof 0, as in the paper), [ ] the 95 % t interval "
             "of the mean over seeds; n seeds reached the target, where not all did; "
             "the paper's column is computed from its five ratios."
@@ -206,7 +205,7 @@ def format_figure1(summary: Mapping) -> str:
             )
         crossover = moment["crossover"]
         crossing = "none in the range" if crossover is None else f"{crossover:.2f}"
-        lines += [f"{when}:", "", *_table(header, rows), ""]
+        lines += [f"{when}:", "", *paired.table(header, rows), ""]
         lines += [f"Beta at which the cost is that of random: {crossing}.", ""]
     for part in summary["bias"]:
         first, end = part["rounds"]
@@ -222,10 +221,10 @@ def format_figure1(summary: Mapping) -> str:
     for letter, verdict in summary["verdicts"].items():
         claim = verdict["claim"]
         claim = f"({letter}) {claim[0].upper() + claim[1:]}: {verdict['verdict']}."
-        lines.append(_wrap(f"- {claim} {verdict['evidence']}", "  "))
+        lines.append(paired.wrap(f"- {claim} {verdict['evidence']}", "  "))
     lines += [
         "",
-        _wrap(
+        paired.wrap(
             "Cost in arbitrary units, that of the initial labels excluded. ± is the SD "
             "over seeds (ddof 0), [ ] the 95 % t interval of the mean over seeds; "
             "differences are taken within seeds."
@@ -296,12 +295,12 @@ def format_demo(records: Iterable[Record], target: float = 0.9) -> str:
     bought = " to ".join(str(end) for end in dict.fromkeys((ends[0], ends[-1])))
     number = len({seed for runs in arms.values() for seed in runs})
     lines = [
-        _wrap(
+        paired.wrap(
             f"Labels and annotation cost until the test accuracy first was {goal}, and "
             f"the accuracy with {bought} labels:"
         ),
         "",
-        *_table(header, rows),
+        *paired.table(header, rows),
         "",
         "Labels include the initial ones; cost is in arbitrary units, that of the "
         "initial labels excluded. Less is better.",
@@ -311,7 +310,7 @@ def format_demo(records: Iterable[Record], target: float = 0.9) -> str:
             f" ± is the SD over {number} seeds (ddof 0); n seeds reached {goal} both "
             "with random and with the strategy, where not all did."
         )
-    lines[-1] = _wrap(lines[-1])
+    lines[-1] = paired.wrap(lines[-1])
     return "\n".join(lines)
 
 
@@ -344,21 +343,3 @@ def _mean_sd(statistics, prefix, form, scale=1.0):
 
 def _percent(share):
     return f"{100 * share:.12g} %"
-
-
-def _wrap(text, indent=""):
-    return textwrap.fill(text, 100, subsequent_indent=indent, break_on_hyphens=False)
-
-
-def _table(header, rows):
-    """Lines of an aligned table with pipes; the first column to the left."""
-    cells = [header, *rows]
-    widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(header))]
-
-    def line(row):
-        texts = [row[0].ljust(widths[0])]
-        texts += [t.rjust(w) for t, w in zip(row[1:], widths[1:], strict=True)]
-        return f"| {' | '.join(texts)} |"
-
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    return [line(header), line(rule), *map(line, rows)]
