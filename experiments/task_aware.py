@@ -1,404 +1,33 @@
 """Task-aware active learning on images: TA-VAAL beside its relatives.
 
 Kim, Park, Kim and Chun, "Task-aware variational adversarial active learning" (2020).
-In every stage a residual network is trained from scratch on what is labelled, with or
-without a ranker, and each method picks from the same kind of random subset of the
-pool. Run `python -m experiments.task_aware`.
+`task_aware_runs` has the protocol, `task_aware_report` what is made of the results. Run
+`python -m experiments.task_aware`.
 """
 
-import dataclasses
-import functools
+import json
 import shlex
 import sys
-import time
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
 import typer
 
-from experiments import datasets, runs
-from jal import (
-    augmentation,
-    driver,
-    files,
-    learners,
-    loop,
-    losses,
-    networks,
-    pool,
-    strategies,
-    vaal,
+from experiments import runs
+from experiments import task_aware_report as report
+from experiments.task_aware_runs import (
+    ARMS,
+    Arm,
+    Config,
+    Replay,
+    check_config,
+    check_sizes,
+    load_data,
+    protocol,
+    reevaluate_arm,
+    run_arm,
 )
-from jal.types import Data
-
-# Images of each class that an imbalanced CIFAR-10 keeps, in hundreds.
-PROFILES = {
-    "a": (30, 30, 40, 50, 0.5, 1, 1, 1, 2, 10),
-    "b": (30, 30, 40, 50, 5, 5, 2, 3, 5, 20),
-    "c": (30, 30, 40, 50, 10, 10, 10, 10, 10, 30),
-}
-BINS = 40
-
-
-class Arm(NamedTuple):
-    """One of the methods compared.
-
-    Attributes:
-      name: in tables and file names.
-      select: "random", "learning_loss", "vaal" or "ta_vaal".
-      ranking: how the ranker is trained, "hinge" or "logistic"; None for no ranker.
-    """
-
-    name: str
-    select: str
-    ranking: str | None = None
-
-
-ARMS = {
-    arm.name: arm
-    for arm in (
-        Arm("random", "random"),
-        Arm("learning loss", "learning_loss", "hinge"),
-        Arm("learning loss v2", "learning_loss", "logistic"),
-        Arm("VAAL", "vaal"),
-        Arm("VAAL + learning loss", "ta_vaal", "hinge"),
-        Arm("TA-VAAL", "ta_vaal", "logistic"),
-    )
-}
-RANKINGS = {"hinge": losses.hinge_ranking, "logistic": losses.logistic_ranking}
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """Everything that, with an arm and a seed, determines a run; the paper's setting.
-
-    Attributes:
-      data: "fashion_mnist", "cifar10", "mnist" or the path of an `.npz` file.
-      profile: of `PROFILES`, or None for the pool as it is.
-      profile_seed: which images a profile keeps.
-      initial: labels before the first stage.
-      picks: labels bought a stage.
-      candidates: the random subset of the pool that is on the table.
-      rounds: stages after the first one.
-      width: of the residual network; 64 is that of ResNet-18.
-      blocks: of each of its stages; two each are those of ResNet-18.
-      epochs: of training, a stage.
-      batch_size: of this training.
-      learning_rate: for the first 80 % of the epochs, a tenth of it afterwards.
-      weight_decay: of all weights.
-      detach_after: share of the epochs after which the ranker leaves the trunk alone.
-      augment: whether images are cropped and mirrored.
-      vae_channels: of the autoencoder.
-      latent: its latent dimensions.
-      vae_epochs: steps * batch size over labels and candidates together, a stage.
-      vae_batch_size: of these steps.
-      ranker_for_all: every method trains with a ranker (logistic where it has none).
-      release: the options of the official code.
-    """
-
-    data: str = "cifar10"
-    profile: str | None = None
-    profile_seed: int = 0
-    initial: int = 1000
-    picks: int = 1000
-    candidates: int = 10_000
-    rounds: int = 9
-    width: int = 64
-    blocks: tuple[int, ...] = (2, 2, 2, 2)
-    epochs: int = 200
-    batch_size: int = 128
-    learning_rate: float = 0.1
-    weight_decay: float = 5e-4
-    detach_after: float = 0.6
-    augment: bool = True
-    vae_channels: tuple[int, ...] = (128, 256, 512, 1024)
-    latent: int = 32
-    vae_epochs: float = 100
-    vae_batch_size: int = 128
-    ranker_for_all: bool = False
-    release: bool = False
-
-
-def reduced_config(**changes) -> Config:
-    """A fifth of the labels and far smaller networks: hours on two processor cores."""
-    sizes: dict[str, Any] = dict(
-        initial=200,
-        picks=200,
-        candidates=2000,
-        rounds=4,
-        width=16,
-        blocks=(1, 1, 1, 1),
-        epochs=30,
-        batch_size=64,
-        vae_channels=(16, 32, 64, 128),
-        vae_epochs=8,
-        vae_batch_size=32,
-    )
-    return Config(**{**sizes, **changes})
-
-
-# Raw ranks for the discriminator, and scores that depend on the batch.
-RELEASE = vaal.Options(adversary_condition="raw", batch_statistics=True)
-
-
-@functools.cache
-def load_data(config: Config, data_dir: str | None) -> tuple[Data, int]:
-    """The pool, thinned out by class where there is a profile, and C."""
-    images = datasets.load(config.data, data_dir=data_dir, progress=False)
-    kept = np.arange(len(images.labels))
-    if config.profile is not None:
-        kept = imbalanced(images.labels, PROFILES[config.profile], config.profile_seed)
-    data = Data(
-        x=jnp.asarray(images.images[kept]),
-        y=jnp.asarray(images.labels[kept]),
-        test=(jnp.asarray(images.test_images), jnp.asarray(images.test_labels)),
-    )
-    return data, images.num_classes
-
-
-def imbalanced(labels: np.ndarray, hundreds, seed: int) -> np.ndarray:
-    """Indices of a random part of each class, in rising order.
-
-    Args:
-      labels: [N] classes.
-      hundreds: images of each class that are kept, in hundreds.
-      seed: of the draw.
-
-    Returns:
-      Indices of the images that are kept.
-
-    Raises:
-      ValueError: a class has fewer images than the profile asks for.
-    """
-    rng = np.random.default_rng(seed)
-    kept = []
-    for number, share in enumerate(hundreds):
-        members, size = np.flatnonzero(labels == number), round(100 * share)
-        if size > len(members):
-            raise ValueError(
-                f"the profile asks for {size} images of class {number}, which has "
-                f"{len(members)}"
-            )
-        kept.append(rng.permutation(members)[:size])
-    return np.sort(np.concatenate(kept))
-
-
-def class_entropy(counts) -> float:
-    """Entropy in nats of class counts: ln C where all are alike, 0 for one class."""
-    shares = np.asarray(counts, np.float64) / np.sum(counts)
-    return float(-np.sum(shares * np.log(np.where(shares > 0, shares, 1))))
-
-
-@functools.cache
-def moments(config: Config, data_dir: str | None) -> tuple[tuple, tuple]:
-    """Mean and standard deviation of each channel of the pool's images, in [0, 1]."""
-    x = np.asarray(load_data(config, data_dir)[0].x)
-    channels = [x[..., c] / np.float32(255) for c in range(x.shape[-1])]
-    mean = tuple(float(c.mean(dtype=np.float64)) for c in channels)
-    return mean, tuple(float(c.std(dtype=np.float64)) for c in channels)
-
-
-@functools.cache
-def build(config: Config, arm: Arm, num_classes: int, shape, mean, sd):
-    """Learner and strategy of an arm: one pair for all seeds."""
-    example = np.zeros((1, *shape), np.uint8)
-    ranking = arm.ranking or ("logistic" if config.ranker_for_all else None)
-    network = networks.ResNet(
-        num_classes,
-        config.width,
-        config.blocks,
-        ranker=ranking is not None,
-        mean=mean,
-        sd=sd,
-    )
-    training: dict[str, Any] = dict(
-        optimizer=optax.chain(
-            optax.add_decayed_weights(config.weight_decay),
-            optax.sgd(config.learning_rate, momentum=0.9),
-        ),
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        rate=lambda progress: jnp.where(progress < 0.8, 1.0, 0.1),
-        augment=augmentation.crop_and_flip if config.augment else None,
-    )
-    functions = networks.from_linen(network, example)
-    if ranking is None:
-        learner = learners.by_epochs(*functions, **training)
-    else:
-        learner = learners.with_ranker(
-            *functions,
-            ranking=RANKINGS[ranking],
-            detach_after=config.detach_after,
-            **training,
-        )
-    return learner, _strategy(config, arm, shape, mean, sd)
-
-
-def _strategy(config, arm, shape, mean, sd):
-    if arm.select == "random":
-        return strategies.random()
-    if arm.select == "learning_loss":
-        return strategies.learning_loss(batch_size=500)
-    conditioned = arm.select == "ta_vaal"
-    vae = networks.VAE(shape, config.latent, config.vae_channels, conditioned)
-    adversary = networks.from_discriminator(networks.Discriminator(), vae)
-    assemble = vaal.ta_vaal if conditioned else vaal.vaal
-    return assemble(
-        vaal.Autoencoder(*networks.from_vae(vae)),
-        vaal.Adversary(*adversary),
-        steps=vaal.epochs_of(config.vae_epochs, batch_size=config.vae_batch_size),
-        batch_size=config.vae_batch_size,
-        prepare=functools.partial(networks.standardize, mean=mean, sd=sd),
-        options=RELEASE if config.release else vaal.RECOMMENDED,
-        scoring_batch_size=500,
-    )
-
-
-def observe(data: Data, view, acquisition) -> dict[str, jax.Array]:
-    """How far apart the discriminator holds the candidates."""
-    del data
-    d = jax.nn.sigmoid(-acquisition.scores)
-    low, high = jnp.nanquantile(
-        jnp.where(view.available, d, jnp.nan), jnp.array([0.25, 0.75])
-    )
-    edges = jnp.linspace(0, 1, BINS + 1)
-    counts, _ = jnp.histogram(d, edges, weights=view.available.astype(jnp.float32))
-    return {
-        "histogram": counts,
-        "sd": jnp.std(d, where=view.available),
-        "iqr": high - low,
-    }
-
-
-def run_arm(
-    config: Config, arm: Arm, seed: int, folder: Path, data_dir: str | None = None
-) -> dict:
-    """One run, resumed from its checkpoint if it was interrupted.
-
-    Args:
-      config: the protocol.
-      arm: the method.
-      seed: of the initial set, the subsets and the training.
-      folder: of this run alone; receives `record.json` when the run is done.
-      data_dir: TFDS directory, or None for `TFDS_DATA_DIR`.
-
-    Returns:
-      The record: accuracy, labels, their classes and indices by stage, and for the
-      adversarial methods the distribution of D over the candidates.
-    """
-    wall, process = time.monotonic(), time.process_time()
-    data, num_classes = load_data(config, data_dir)
-    learner, strategy = build(
-        config, arm, num_classes, data.x.shape[1:], *moments(config, data_dir)
-    )
-    key = jax.random.key(seed)
-    initial = initial_set(config, key, data)
-    loop.check(
-        data, initial, k=config.picks, rounds=config.rounds, num_classes=num_classes
-    )
-    _, infos = driver.drive(
-        key,
-        learner,
-        strategy,
-        data,
-        initial=initial,
-        k=config.picks,
-        rounds=config.rounds,
-        propose=_proposal(config),
-        evaluate=_evaluate(learner),
-        observe=observe if "vaal" in arm.select else None,
-        folder=folder,
-        resume=True,
-        progress=False,
-        config={**dataclasses.asdict(config), "arm": arm.name},
-    )
-    indices = np.asarray(infos.indices)
-    record = files.as_json(
-        {
-            "arm": arm.name,
-            "seed": seed,
-            "accuracy": infos.metrics["accuracy"],
-            "count": infos.count,
-            "initial": initial,
-            "indices": indices,
-            "class_counts": _class_counts(data, initial, indices, num_classes),
-            "discriminator": infos.observed if "vaal" in arm.select else None,
-            "commit": runs.commit(),
-            "seconds": round(time.monotonic() - wall, 1),
-            "cpu_seconds": round(time.process_time() - process, 1),
-        }
-    )
-    files.write_json(folder / "record.json", record)
-    return record
-
-
-def _class_counts(data, initial, indices, num_classes):
-    """[stages, C] labels of each class."""
-    y = np.asarray(data.y)
-    bought = [np.asarray(initial), *(row[row >= 0] for row in indices[:-1])]
-    of_each = [np.bincount(y[rows], minlength=num_classes) for rows in bought]
-    return np.cumsum(of_each, axis=0)
-
-
-def initial_set(config: Config, key, data: Data) -> jax.Array:
-    """Random items, the same for all arms of a seed."""
-    order = jax.random.permutation(loop.round_key(key, 0, loop.INITIAL), data.y.size)
-    return order[: config.initial].astype(jnp.int32)
-
-
-@functools.cache
-def _proposal(config: Config):
-    return pool.random_subset(config.candidates)
-
-
-@functools.cache
-def _evaluate(learner):
-    return learners.accuracy(learner, batch_size=500)
-
-
-def check_config(config: Config) -> None:
-    """Raises ValueError where the protocol contradicts itself or its data."""
-    if config.profile is not None and config.profile not in PROFILES:
-        raise ValueError(
-            f"profile={config.profile!r}; allowed are {', '.join(PROFILES)}"
-        )
-    if config.profile is not None and config.data != "cifar10":
-        raise ValueError(
-            f"profile={config.profile!r} of data={config.data!r}; the profiles are "
-            "those of cifar10"
-        )
-    if config.picks > config.candidates:
-        raise ValueError(
-            f"picks={config.picks} of candidates={config.candidates}; picks cannot be "
-            "more than the candidates of a stage"
-        )
-
-
-def protocol(data: str, profile: str | None = None, *, full: bool, **changes) -> Config:
-    """The setting of the paper for a data set, or the reduced one.
-
-    Args:
-      data: as in `Config`.
-      profile: as in `Config`; profiles end at 5,000 labels, whole sets at 10,000.
-      full: the paper's setting.
-      **changes: other fields of `Config`.
-
-    Returns:
-      `Config`.
-    """
-    if data != "cifar10":  # digits and clothes: neither mirrored nor moved
-        changes["augment"] = False
-    if data in ("fashion_mnist", "mnist"):
-        changes["latent"] = 28
-    if not full:
-        return reduced_config(data=data, profile=profile, **changes)
-    rounds = 9 if profile is None else 4
-    return Config(data=data, profile=profile, **{"rounds": rounds, **changes})
-
+from jal import files, plots
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
@@ -410,6 +39,12 @@ Workers = Annotated[
     int, typer.Option(min=0, help="Processes at a time; 0: one a core.")
 ]
 Out = Annotated[Path, typer.Option(help="Folder of checkpoints and results.")]
+OUT = Path("outputs/task_aware")
+Dataset = Annotated[
+    str,
+    typer.Option(help="fashion_mnist, mnist, cifar10, or the path of an .npz file."),
+]
+Profile = Annotated[str, typer.Option(help="Of the imbalance: a, b or c.")]
 DataDir = Annotated[
     str | None, typer.Option(help="TFDS directory; default: TFDS_DATA_DIR.")
 ]
@@ -424,52 +59,194 @@ RankerForAll = Annotated[
     typer.Option("--ranker-for-all", help="Every method trains with a ranker."),
 ]
 Release = Annotated[
-    bool, typer.Option("--release", help="The options of the official code.")
+    bool, typer.Option("--release", help="As the official code: a ranker for all, too.")
 ]
 
 
 @app.command()
 def figure2(
-    data: Annotated[
-        str, typer.Option(help="fashion_mnist, cifar10 or the path of an .npz file.")
-    ] = "fashion_mnist",
+    data: Dataset = "fashion_mnist",
     methods: Methods = "all",
     seeds: Seeds = 3,
     full: Full = False,
     ranker_for_all: RankerForAll = False,
     release: Release = False,
     workers: Workers = 0,
-    out: Out = Path("outputs/task_aware"),
+    out: Out = OUT,
     data_dir: DataDir = None,
 ) -> None:
     """Whole data sets: accuracy by labels (Figure 2 of the paper).
 
     Example: python -m experiments.task_aware figure2 --data fashion_mnist --seeds 3
     """
-    options: dict[str, Any] = dict(ranker_for_all=ranker_for_all, release=release)
+    options: dict[str, Any] = dict(
+        ranker_for_all=ranker_for_all or release, release=release
+    )
     config = protocol(data, full=full, **options)
     _compare("figure2", config, methods, seeds, workers, out, data_dir)
 
 
 @app.command()
 def figure3(
-    profile: Annotated[str, typer.Option(help="Of the imbalance: a, b or c.")] = "b",
+    profile: Profile = "b",
     methods: Methods = "random,learning loss v2,VAAL,TA-VAAL",
     seeds: Seeds = 3,
     full: Full = False,
     ranker_for_all: RankerForAll = False,
     release: Release = False,
     workers: Workers = 0,
-    out: Out = Path("outputs/task_aware"),
+    out: Out = OUT,
     data_dir: DataDir = None,
 ) -> None:
     """Imbalanced CIFAR-10: accuracy by labels (Figure 3 of the paper).
 
     Example: python -m experiments.task_aware figure3 --profile b --seeds 3
     """
-    options: dict[str, Any] = dict(ranker_for_all=ranker_for_all, release=release)
+    options: dict[str, Any] = dict(
+        ranker_for_all=ranker_for_all or release, release=release
+    )
     config = protocol("cifar10", profile, full=full, **options)
     _compare("figure3", config, methods, seeds, workers, out, data_dir)
+
+
+@app.command()
+def ablation(
+    profile: Profile = "b",
+    seeds: Seeds = 3,
+    full: Full = False,
+    workers: Workers = 0,
+    out: Out = OUT,
+    data_dir: DataDir = None,
+) -> None:
+    """All six methods on imbalanced CIFAR-10; runs of figure3 are not run again.
+
+    Example: python -m experiments.task_aware ablation --profile b --seeds 3
+    """
+    config = protocol("cifar10", profile, full=full)
+    _compare("ablation", config, "all", seeds, workers, out, data_dir)
+
+
+@app.command()
+def smoke(
+    data: Dataset = "fashion_mnist",
+    out: Out = Path("outputs/task_aware_smoke"),
+    data_dir: DataDir = None,
+) -> None:
+    """Every method once, at a size that says nothing: does it all run?
+
+    Example: python -m experiments.task_aware smoke --data fashion_mnist
+    """
+    config = protocol(
+        data,
+        full=False,
+        initial=20,
+        picks=10,
+        candidates=40,
+        rounds=1,
+        width=2,
+        blocks=(1, 1),
+        epochs=1,
+        batch_size=10,
+        vae_channels=(2, 2, 2, 2),
+        vae_epochs=0.5,
+        vae_batch_size=10,
+    )
+    _compare("smoke", config, "all", 1, 1, out, data_dir)
+
+
+@app.command()
+def analysis(
+    results: Annotated[
+        Path, typer.Argument(help="JSON of figure2, figure3, ablation.")
+    ],
+    reevaluate: Annotated[
+        bool,
+        typer.Option(
+            "--reevaluate", help="Train a network without a ranker on what was chosen."
+        ),
+    ] = False,
+    workers: Workers = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of figures; default: beside RESULTS.")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Tables, verdicts and figures of stored results, without running them again.
+
+    Example: python -m experiments.task_aware analysis RESULTS.json --reevaluate
+    """
+    try:
+        config, records = read_results(results)
+        out = out or results.parent
+        _show(records, _name(config), out / results.stem)
+        if reevaluate:
+            again = _reevaluate_all(
+                config, records, out / f"{results.stem}-reevaluated", workers, data_dir
+            )
+            files.write_json(out / f"{results.stem}-reevaluated.json", again)
+            print(f"wrote {out / f'{results.stem}-reevaluated.json'}")
+    except (ValueError, OSError, ImportError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+def read_results(path: Path) -> tuple[Config, list[dict]]:
+    """The protocol and the records of a results file.
+
+    Args:
+      path: a JSON file of this experiment.
+
+    Returns:
+      `Config` and the records.
+
+    Raises:
+      ValueError: the file is not one of this experiment.
+    """
+    try:
+        content = json.loads(path.read_text())
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in content["config"].items()
+        }
+        return Config(**fields), content["records"]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is not a results file of experiments.task_aware: {error!r}; give "
+            "one that figure2, figure3 or ablation wrote"
+        ) from error
+
+
+def _reevaluate_all(config, records, folder, workers, data_dir):
+    """Records of all replays; prints how they differ from the runs themselves."""
+    by_arm: dict[str, list[dict]] = {}
+    for record in records:
+        by_arm.setdefault(record["arm"], []).append(record)
+    arms = [
+        Replay(
+            name,
+            tuple(
+                (
+                    run["seed"],
+                    tuple(run["initial"]),
+                    tuple(map(tuple, run["indices"])),
+                )
+                for run in own
+            ),
+        )
+        for name, own in by_arm.items()
+    ]
+    seeds = sorted({record["seed"] for record in records})
+    again = runs.run_all(
+        reevaluate_arm,
+        config,
+        arms,
+        seeds,
+        folder,
+        workers=workers or len(runs.cores()),
+        data_dir=data_dir,
+    )
+    print(report.format_reevaluation(records, again))
+    return again
 
 
 def _arms(methods: str) -> list[Arm]:
@@ -477,35 +254,61 @@ def _arms(methods: str) -> list[Arm]:
     for name in names:
         if name not in ARMS:
             raise ValueError(
-                f"methods={methods!r}: there is no {name!r}, only {', '.join(ARMS)}"
+                f"methods={methods!r}: there is no {name!r}; allowed are "
+                f"{', '.join(ARMS)}, or all"
             )
     return [ARMS[name] for name in names]
 
 
+def _name(config: Config) -> str:
+    return Path(config.data).stem + (f"-{config.profile}" if config.profile else "")
+
+
 def _compare(command, config, methods, seeds, workers, out, data_dir):
-    name = "-".join([Path(config.data).stem, config.profile or "whole"])
+    name = _name(config)
     try:
         check_config(config)
+        arms = _arms(methods)
+        data, _ = load_data(config, data_dir)
+        check_sizes(config, data)
         records = runs.run_all(
             run_arm,
             config,
-            _arms(methods),
+            arms,
             range(seeds),
-            out / name,
+            out / _variant(config),
             workers=workers or len(runs.cores()),
             data_dir=data_dir,
         )
     except (ValueError, OSError, ImportError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
-    path = out / f"{command}-{name}.json"
+    path = out / f"{command}-{_variant(config)}.json"
+    summary = _show(records, name, path.with_suffix(""))
     content = {
         "command": f"python -m experiments.task_aware {shlex.join(sys.argv[1:])}",
         **runs.provenance(config, range(seeds)),
+        "summary": summary,
         "records": records,
     }
     files.write_json(path, content)
     print(f"wrote {path}")
+
+
+def _variant(config: Config) -> str:
+    flags = {"ranker-for-all": config.ranker_for_all, "release": config.release}
+    return "-".join([_name(config), *(flag for flag, on in flags.items() if on)])
+
+
+def _show(records, name, stem) -> dict:
+    """Prints the tables and verdicts, and writes the figures."""
+    summary = report.summarize(records)
+    print(report.format_summary(summary))
+    for kind, figure in report.figures(records, name).items():
+        path = stem.with_name(f"{stem.name}-{kind}.png")
+        plots.save(figure, path)
+        print(f"wrote {path}")
+    return summary
 
 
 if __name__ == "__main__":
