@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from benchmarks import (
     acquisition,
+    adversarial,
     batch_selection,
     large_pool,
     loop,
@@ -36,6 +37,7 @@ CASES = {
     "acquisition": acquisition.measure,
     "mc-dropout": mc_dropout.measure,
     "batch-selection": batch_selection.measure,
+    "adversarial": adversarial.measure,
     "large-pool": large_pool.measure,
     "devices": large_pool.measure_devices,
 }

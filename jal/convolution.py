@@ -8,6 +8,7 @@ written in channel-last layout to begin with.
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -128,92 +129,49 @@ def conv_general_dilated(
         padding = lax.padtype_to_pads(lhs.shape[1:-1], reach, window_strides, padding)
     padding = tuple((int(low), int(high)) for low, high in padding)
     options = (feature_group_count, precision, preferred_element_type)
-    if feature_group_count == 1 and rhs_dilation == ones:
-        window = rhs.shape[:-2]
-        if lhs_dilation == ones and _divides(window_strides, window):
-            return _folded_strides(lhs, rhs, window_strides, padding, options)
-        if window_strides == ones and lhs_dilation != ones:
-            return _folded_dilation(lhs, rhs, lhs_dilation, padding, options)
+    if feature_group_count == 1 and window_strides == ones == rhs_dilation:
+        if lhs_dilation != ones:
+            return _by_phases(lhs, rhs, lhs_dilation, padding, options)
     settings = (window_strides, padding, lhs_dilation, rhs_dilation, *options)
     return _convolution(settings, lhs, rhs)
 
 
-def _divides(strides, window) -> bool:
-    """Whether there are strides, and the window is a whole number of each."""
-    return max(strides) > 1 and all(
-        size % stride == 0 for size, stride in zip(window, strides, strict=True)
-    )
+def _by_phases(lhs, rhs, dilation, padding, options):
+    """A convolution of a dilated input, without the zeros between its pixels.
 
-
-def _folded_strides(lhs, rhs, strides, padding, options):
-    """A convolution with strides as one without, over blocks of neighbouring pixels.
-
-    The gradients of strides are convolutions of inputs that are mostly zeros.
+    The outputs at dilation * g + phase see every dilation-th weight of the kernel only,
+    from `first` on, and the inputs from g + `shift` on.
     """
-    pads = [(0, 0, 0)]
-    for axis, (low, high) in enumerate(padding):
-        size, window, stride = lhs.shape[axis + 1], rhs.shape[axis], strides[axis]
-        outputs = max((low + size + high - window) // stride + 1, 0)
-        reached = max(outputs - 1, 0) * stride + window
-        if outputs == 0:  # fewer blocks than the window has, so that there are none
-            reached -= stride
-        pads.append((low, reached - size - low, 0))
-    blocks = _to_blocks(
-        lax.pad(lhs, jnp.zeros((), lhs.dtype), [*pads, pads[0]]), strides
-    )
-    return _unit_stride(blocks, _kernel_of_blocks(rhs, strides), options)
-
-
-def _folded_dilation(lhs, rhs, dilation, padding, options):
-    """A convolution of a dilated input as one of the input, which makes whole blocks.
-
-    The output at dilation * g + r, r from 1 to dilation, sees the inputs from g + 1 on
-    and every dilation-th weight of the kernel, from dilation - r on.
-    """
-    pads, kernel_pads = [(0, 0, 0)], []
-    starts, ends = [0], [lhs.shape[0]]
-    for axis, (low, high) in enumerate(padding):
-        size, window, step = lhs.shape[axis + 1], rhs.shape[axis], dilation[axis]
-        outputs = max((size - 1) * step + 1 + low + high - window + 1, 0)
-        fill = -window % step
-        first, last = (-low - 1) // step, (outputs - low - 2) // step
-        reach = last - first + (window + fill) // step
-        pads.append((-first - 1, first + 1 + reach - size, 0))
-        kernel_pads.append((0, fill, 0))
-        starts.append(-low - step * first - 1)
-        ends.append(starts[-1] + outputs)
-    zero = lambda array: jnp.zeros((), array.dtype)
-    kernel = lax.pad(rhs, zero(rhs), [*kernel_pads, pads[0], pads[0]])
-    *window, inputs, outputs = kernel.shape
-    # Phases in reverse, beside the outputs: [..., inputs, phases * outputs].
-    blocks = _kernel_of_blocks(kernel, dilation)
-    blocks = blocks.reshape(*blocks.shape[:-2], *dilation, inputs, outputs)
-    spatial = len(dilation)
-    blocks = jnp.flip(blocks, axis=tuple(range(spatial, 2 * spatial)))
-    blocks = jnp.moveaxis(blocks, -2, spatial)
-    blocks = blocks.reshape(*blocks.shape[: spatial + 1], -1)
-    padded = lax.pad(lhs, zero(lhs), [*pads, pads[0]])
-    made = _from_blocks(_unit_stride(padded, blocks, options), dilation)
-    return lax.slice(made, [*starts, 0], [*ends, outputs])
-
-
-def _unit_stride(lhs, rhs, options):
-    ones = (1,) * (lhs.ndim - 2)
-    return _convolution((ones, ((0, 0),) * len(ones), ones, ones, *options), lhs, rhs)
-
-
-def _to_blocks(images, sizes):
-    """[B, ..., D] -> [B, ... / sizes, prod(sizes) * D]."""
-    batch, *shape, depth = images.shape
-    spatial = len(sizes)
-    split = [n for size, of in zip(shape, sizes, strict=True) for n in (size // of, of)]
-    order = (0, *range(1, 2 * spatial, 2), *range(2, 2 * spatial + 1, 2))
-    parts = images.reshape(batch, *split, depth).transpose(*order, 2 * spatial + 1)
-    return parts.reshape(*parts.shape[: spatial + 1], math.prod(sizes) * depth)
+    window, outputs = rhs.shape[:-2], []
+    for size, (low, high), reach, step in zip(
+        lhs.shape[1:-1], padding, window, dilation, strict=True
+    ):
+        outputs.append(max((size - 1) * step + 2 + low + high - reach, 0))
+    groups = [-(-size // step) for size, step in zip(outputs, dilation, strict=True)]
+    phases = []
+    for place in itertools.product(*map(range, dilation)):
+        pads, taps = [], []
+        for axis, phase in enumerate(place):
+            step, (low, _) = dilation[axis], padding[axis]
+            first = (low - phase) % step
+            shift = (phase - low + first) // step
+            reach = groups[axis] + len(range(first, window[axis], step)) - 1
+            pads.append((-shift, shift + reach - lhs.shape[axis + 1]))
+            taps.append(slice(first, None, step))
+        kernel = rhs[tuple(taps)]
+        if kernel.size and min(groups) > 0:
+            ones = (1,) * len(dilation)
+            settings = (ones, tuple(pads), ones, ones, *options)
+            phases.append(_convolution(settings, lhs, kernel))
+        else:
+            dtype = options[-1] or jnp.result_type(lhs, rhs)
+            phases.append(jnp.zeros((lhs.shape[0], *groups, rhs.shape[-1]), dtype))
+    made = _from_blocks(jnp.concatenate(phases, axis=-1), dilation)
+    return lax.slice(made, (0,) * lhs.ndim, (lhs.shape[0], *outputs, rhs.shape[-1]))
 
 
 def _from_blocks(blocks, sizes):
-    """The inverse of `_to_blocks`."""
+    """[B, ..., prod(sizes) * D] -> [B, ... * sizes, D]."""
     batch, *shape, depth = blocks.shape
     spatial, depth = len(sizes), depth // math.prod(sizes)
     parts = blocks.reshape(batch, *shape, *sizes, depth)
@@ -221,12 +179,6 @@ def _from_blocks(blocks, sizes):
     parts = parts.transpose(0, *order, 2 * spatial + 1)
     whole = [size * of for size, of in zip(shape, sizes, strict=True)]
     return parts.reshape(batch, *whole, depth)
-
-
-def _kernel_of_blocks(kernel, sizes):
-    """[..., D, features] -> [... / sizes, prod(sizes) * D, features]."""
-    as_image = jnp.moveaxis(kernel, -1, 0)
-    return jnp.moveaxis(_to_blocks(as_image, sizes), 0, -1)
 
 
 def _is_channel_last(numbers: lax.ConvDimensionNumbers) -> bool:
@@ -308,6 +260,9 @@ def _input_gradient(settings, lhs, rhs, gradient):
         spread = (gradient.shape[axis + 1] - 1) * strides[axis] + 1
         before = reach - low
         pads.append((before, size + reach - spread - before))
+    ones = (1,) * len(window)
+    if groups == 1 and strides != ones == lhs_dilation == rhs_dilation:
+        return _by_phases(gradient, flipped, strides, pads, (1, precision, None))
     return _plain(
         gradient,
         flipped,
