@@ -33,7 +33,7 @@ class Setting(NamedTuple):
 
 
 SETTINGS = (
-    Setting("published width, B = 32", (128, 256, 512, 1024), 32, 2),
+    Setting("published sizes, B = 128", (128, 256, 512, 1024), 128, 1),
     Setting("an eighth of the width, B = 32", (16, 32, 64, 128), 32, 20),
 )
 

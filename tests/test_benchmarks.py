@@ -8,6 +8,7 @@ import pytest
 from benchmarks import (
     __main__,
     acquisition,
+    adversarial,
     batch_selection,
     mc_dropout,
     peers,
@@ -81,6 +82,29 @@ def test_flops_of_the_published_network():
     one = mc_dropout.flops(1, 128) - mc_dropout.flops(0, 128)
     assert one == 2 * (11 * 11 * 32 + 10) * 128
     assert mc_dropout.flops(0, 64) == 2 * trunk
+
+
+def test_adversarial_rows():
+    setting = adversarial.Setting("tiny", (1, 1, 1, 1), 2, 2)
+    rows = adversarial.measure(1, settings=(setting,))
+    check_rows(rows)
+    assert missing(rows) == {"PyTorch"}
+    rate, share = rows[-2]["value"], rows[-1]["value"]
+    assert share == pytest.approx(
+        100 * rate * adversarial.flops(setting, 512) / 1e11, rel=1e-3
+    )
+
+
+def test_flops_of_the_published_autoencoder():
+    published = adversarial.SETTINGS[0]
+    # Products of one image: four convolutions and two heads; then a dense layer, three
+    # transposed convolutions and the image. A gradient costs two more forward passes.
+    encoder = 16**2 * 16 * 3 * 128 + 3 * 2**25 + 2 * 4096 * 32
+    decoder = 33 * 16384 + 3 * 2**27 + 32**2 * 128 * 3
+    judge = 33 * 512 + 512**2 + 512
+    products = 3 * (encoder + decoder) - 16**2 * 48 * 128 + encoder + 5 * judge
+    images = 2 * published.batch_size
+    assert adversarial.flops(published, 512) == 2 * images * products
 
 
 def test_batch_selection_rows():

@@ -267,3 +267,71 @@ def test_no_global_state_is_touched():
     ]
     modules = [n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
     assert not any("pyplot" in name for name in names + modules)
+
+
+# --- bars by stage, histograms --------------------------------------------------------
+
+
+def test_bars_are_means_with_whiskers():
+    values = {
+        "random": ([20, 30], [[1.0, 2.0], [3.0, 2.0]]),
+        "TA-VAAL": ([20, 30], [[2.0, 2.2], [2.0, 2.6]]),
+    }
+    figure = plots.stage_bars(
+        values,
+        x_label="labels",
+        y_label="entropy (nats)",
+        title="T",
+        reference=("all alike", 3.2),
+    )
+    (axes,) = figure.axes
+    heights = [bar.get_height() for bar in axes.patches]
+    np.testing.assert_allclose(heights, [2.0, 2.0, 2.0, 2.4])
+    lefts = [bar.get_x() for bar in axes.patches]
+    assert lefts[0] < lefts[2] < lefts[1] < lefts[3], "side by side, stage by stage"
+    whiskers = axes.containers[0].lines[2][0].get_segments()
+    np.testing.assert_allclose(whiskers[0][:, 1], [1, 3])
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["20", "30"]
+    assert axes.get_ylim()[0] < 1 and axes.get_ylim()[1] > 3.2
+    assert texts(axes) == ["all alike"]
+    assert axes.get_legend().get_title().get_text() == "mean ± SD of 2 seeds"
+
+
+def test_bars_of_one_seed_have_no_whiskers():
+    figure = plots.stage_bars({"a": ([1], [[0.0]])}, x_label="x", y_label="y")
+    (axes,) = figure.axes
+    assert axes.containers[0].errorbar is None
+    assert axes.get_ylim()[0] < 0 < axes.get_ylim()[1]
+
+
+def test_bars_need_the_same_stages():
+    with pytest.raises(ValueError, match="values is empty"):
+        plots.stage_bars({}, x_label="x", y_label="y")
+    with pytest.raises(ValueError, match=r"values\['b'\] has stages \[1.0, 3.0\]"):
+        values = {"a": ([1, 2], [[1, 2]]), "b": ([1, 3], [[1, 2]])}
+        plots.stage_bars(values, x_label="x", y_label="y")
+
+
+def test_histograms_are_shares_on_common_axes():
+    counts = {"VAAL": [0, 4, 0], "TA-VAAL": [1, 2, 1]}
+    figure = plots.histograms(
+        counts, [0, 0.25, 0.75, 1], x_label="D", y_label="share", title="T"
+    )
+    shares = [axes.patches[0].get_data().values.tolist() for axes in figure.axes]
+    assert shares == [[0, 1, 0], [0.25, 0.5, 0.25]]
+    assert [axes.get_title("left") for axes in figure.axes] == ["VAAL", "TA-VAAL"]
+    assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
+    assert figure.axes[1].get_xlabel() == "D"
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({}, "counts is empty"),
+        ({"VAAL": [1, 2, 3]}, r"counts\['VAAL'\] has shape \(3,\)"),
+        ({"VAAL": [0, 0]}, "the sum 0.0"),
+    ],
+)
+def test_histograms_that_cannot_be_drawn(counts, message):
+    with pytest.raises(ValueError, match=message):
+        plots.histograms(counts, [0, 0.5, 1], x_label="D", y_label="share")
