@@ -178,7 +178,7 @@ def analysis(
     try:
         config, records = read_results(results)
         out = out or results.parent
-        _show(records, _name(config), out / results.stem)
+        _show(records, _title(config), out / results.stem)
         if reevaluate:
             again = _reevaluate_all(
                 config, records, out / f"{results.stem}-reevaluated", workers, data_dir
@@ -264,8 +264,13 @@ def _name(config: Config) -> str:
     return Path(config.data).stem + (f"-{config.profile}" if config.profile else "")
 
 
+def _title(config: Config) -> str:
+    names = {"fashion_mnist": "Fashion-MNIST", "mnist": "MNIST", "cifar10": "CIFAR-10"}
+    title = names.get(config.data, Path(config.data).stem)
+    return title if config.profile is None else f"{title}, profile {config.profile}"
+
+
 def _compare(command, config, methods, seeds, workers, out, data_dir):
-    name = _name(config)
     try:
         check_config(config)
         arms = _arms(methods)
@@ -284,7 +289,7 @@ def _compare(command, config, methods, seeds, workers, out, data_dir):
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
     path = out / f"{command}-{_variant(config)}.json"
-    summary = _show(records, name, path.with_suffix(""))
+    summary = _show(records, _title(config), path.with_suffix(""))
     content = {
         "command": f"python -m experiments.task_aware {shlex.join(sys.argv[1:])}",
         **runs.provenance(config, range(seeds)),
@@ -300,11 +305,11 @@ def _variant(config: Config) -> str:
     return "-".join([_name(config), *(flag for flag, on in flags.items() if on)])
 
 
-def _show(records, name, stem) -> dict:
+def _show(records, title, stem) -> dict:
     """Prints the tables and verdicts, and writes the figures."""
     summary = report.summarize(records)
     print(report.format_summary(summary))
-    for kind, figure in report.figures(records, name).items():
+    for kind, figure in report.figures(records, title).items():
         path = stem.with_name(f"{stem.name}-{kind}.png")
         plots.save(figure, path)
         print(f"wrote {path}")

@@ -380,6 +380,7 @@ def figures(records: Iterable[Record], title: str) -> dict:
             np.linspace(0, 1, BINS + 1),
             x_label="D: how labelled a candidate looks",
             y_label="share of the candidates",
-            title=f"{title}, last choice",
+            title=f"{title}: the last choice",
+            names=data.accuracy,
         )
     return made

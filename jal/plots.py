@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -303,6 +303,7 @@ def histograms(
     x_label: str,
     y_label: str,
     title: str | None = None,
+    names: Iterable[str] = (),
 ) -> Figure:
     """Draws distributions one below the other, on the same axes.
 
@@ -312,6 +313,8 @@ def histograms(
       x_label: what is distributed, with its unit.
       y_label: whose distribution it is; shares of the total are drawn.
       title: above the panels, or None.
+      names: of all that is compared, also without counts, in the order of the other
+        figures, so that the colours are theirs.
 
     Returns:
       A `matplotlib.figure.Figure` of one panel a name, for `save`.
@@ -340,7 +343,7 @@ def histograms(
         shares[name] = values / values.sum()
     if not shares:
         raise ValueError("counts is empty; give at least one name: [bins]")
-    styles = _line_styles(shares)
+    styles = _line_styles(dict.fromkeys([*names, *shares]))
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(8, 0.9 + 1.5 * len(shares)), layout="constrained")
         panels = figure.subplots(len(shares), sharex=True, sharey=True, squeeze=False)
@@ -348,6 +351,7 @@ def histograms(
             color = styles[name][0]
             axes.stairs(share, edges, fill=True, color=color, alpha=0.8)
             axes.set_title(_shown(name), loc="left", color=color)
+        panels[-1, 0].set_xlim(edges[0], edges[-1])
         panels[-1, 0].set_xlabel(x_label)
         figure.supylabel(y_label, fontsize=11)
         if title is not None:

@@ -322,6 +322,18 @@ def test_histograms_are_shares_on_common_axes():
     assert [axes.get_title("left") for axes in figure.axes] == ["VAAL", "TA-VAAL"]
     assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
     assert figure.axes[1].get_xlabel() == "D"
+    assert figure.axes[0].get_xlim() == (0, 1)
+
+
+def test_histograms_have_the_colours_of_the_other_figures():
+    x, names = [1, 2], ("random", "learning loss", "VAAL")
+    curves = plots.learning_curves(dict.fromkeys(names, (x, [x])), x_label="x")
+    line = next(c for c in curves.axes[0].lines if c.get_label() == "VAAL")
+    panels = plots.histograms(
+        {"VAAL": [1]}, [0, 1], x_label="D", y_label="share", names=names
+    )
+    color = panels.axes[0].patches[0].get_facecolor()
+    assert color[:3] == pytest.approx(matplotlib.colors.to_rgb(line.get_color()))
 
 
 @pytest.mark.parametrize(
