@@ -225,8 +225,10 @@ class Torch:
         ]
         vae = nn.ModuleList([self.encoder, self.heads, self.to_maps, self.decoder])
         vae.to(memory_format=layout)
-        self.vae_optimizer = torch.optim.Adam(vae.parameters(), RATE)
-        self.judge_optimizer = torch.optim.Adam(self.judge.parameters(), RATE)
+        self.vae_optimizer = torch.optim.Adam(vae.parameters(), RATE, fused=True)
+        self.judge_optimizer = torch.optim.Adam(
+            self.judge.parameters(), RATE, fused=True
+        )
 
     def _load(self, state, size):
         import torch
@@ -273,6 +275,7 @@ class Torch:
         from torch.nn import functional
 
         loss, logits = torch.zeros(()), []
+        self.judge.requires_grad_(False)
         for x, rank in zip(self.images, self.ranks, strict=True):
             mean, log_variance = self.encode(x)
             z = mean + torch.exp(log_variance / 2) * torch.randn_like(mean)
@@ -284,6 +287,7 @@ class Torch:
         self.vae_optimizer.zero_grad()
         loss.backward()
         self.vae_optimizer.step()
+        self.judge.requires_grad_(True)
         with torch.no_grad():
             means = [self.encode(x)[0] for x in self.images]
         loss = sum(

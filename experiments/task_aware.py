@@ -8,6 +8,7 @@ Kim, Park, Kim and Chun, "Task-aware variational adversarial active learning" (2
 import json
 import shlex
 import sys
+import zlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -178,7 +179,7 @@ def analysis(
     try:
         config, records = read_results(results)
         out = out or results.parent
-        _show(records, _title(config), out / results.stem)
+        _show(config, records, out / results.stem)
         if reevaluate:
             again = _reevaluate_all(
                 config, records, out / f"{results.stem}-reevaluated", workers, data_dir
@@ -236,6 +237,8 @@ def _reevaluate_all(config, records, folder, workers, data_dir):
         for name, own in by_arm.items()
     ]
     seeds = sorted({record["seed"] for record in records})
+    # Other choices are other runs, whatever the name of their file.
+    folder = folder / f"{zlib.crc32(repr(arms).encode()):08x}"
     again = runs.run_all(
         reevaluate_arm,
         config,
@@ -250,7 +253,10 @@ def _reevaluate_all(config, records, folder, workers, data_dir):
 
 
 def _arms(methods: str) -> list[Arm]:
-    names = list(ARMS) if methods == "all" else methods.split(",")
+    names = [name.strip() for name in methods.split(",")]
+    names = list(ARMS) if names == ["all"] else names
+    if len(set(names)) < len(names):
+        raise ValueError(f"methods={methods!r}; each method only once")
     for name in names:
         if name not in ARMS:
             raise ValueError(
@@ -289,15 +295,15 @@ def _compare(command, config, methods, seeds, workers, out, data_dir):
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
     path = out / f"{command}-{_variant(config)}.json"
-    summary = _show(records, _title(config), path.with_suffix(""))
     content = {
         "command": f"python -m experiments.task_aware {shlex.join(sys.argv[1:])}",
         **runs.provenance(config, range(seeds)),
-        "summary": summary,
+        "summary": _summary(config, records),
         "records": records,
     }
     files.write_json(path, content)
     print(f"wrote {path}")
+    _show(config, records, path.with_suffix(""))
 
 
 def _variant(config: Config) -> str:
@@ -305,15 +311,28 @@ def _variant(config: Config) -> str:
     return "-".join([_name(config), *(flag for flag, on in flags.items() if on)])
 
 
-def _show(records, title, stem) -> dict:
+def _summary(config: Config, records) -> dict:
+    return report.summarize(
+        records,
+        data=config.data,
+        profile=config.profile,
+        ranker_for_all=config.ranker_for_all,
+    )
+
+
+def _show(config: Config, records, stem) -> None:
     """Prints the tables and verdicts, and writes the figures."""
-    summary = report.summarize(records)
-    print(report.format_summary(summary))
-    for kind, figure in report.figures(records, title).items():
-        path = stem.with_name(f"{stem.name}-{kind}.png")
-        plots.save(figure, path)
-        print(f"wrote {path}")
-    return summary
+    print(report.format_summary(_summary(config, records)))
+    commits = sorted({str(record["commit"]) for record in records})
+    if len(commits) > 1:
+        print(f"\nnote: the runs are of different code: {', '.join(commits)}")
+    try:
+        for kind, figure in report.figures(records, _title(config)).items():
+            path = stem.with_name(f"{stem.name}-{kind}.png")
+            plots.save(figure, path)
+            print(f"wrote {path}")
+    except ImportError as error:
+        typer.echo(f"no figures: {error}", err=True)
 
 
 if __name__ == "__main__":

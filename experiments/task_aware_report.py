@@ -21,6 +21,13 @@ BINS = 40
 TASK_AWARE = "TA-VAAL"
 AWARE = "learning loss", "learning loss v2", TASK_AWARE
 AGNOSTIC = "random", "VAAL"
+RANKINGS = {
+    "learning loss": "hinge",
+    "VAAL + learning loss": "hinge",
+    "learning loss v2": "logistic",
+    TASK_AWARE: "logistic",
+}
+IMBALANCED = "imbalanced CIFAR-10"
 
 
 def class_entropy(counts) -> float:
@@ -39,9 +46,11 @@ class Runs:
       spread: arm -> seed -> (SD, interquartile range) of D at the last stage in which
         something was chosen, of arms with a discriminator.
       histogram: arm -> [BINS] of D in that stage, summed over seeds.
+      ranker_for_all: whether every arm trained with a ranker.
     """
 
-    def __init__(self, records: Iterable[Record]):
+    def __init__(self, records: Iterable[Record], *, ranker_for_all: bool = False):
+        self.ranker_for_all = ranker_for_all
         self.counts: list[int] = []
         self.accuracy: dict[str, dict[int, np.ndarray]] = {}
         self.entropy: dict[str, dict[int, np.ndarray]] = {}
@@ -65,12 +74,19 @@ class Runs:
                     name: values[len(self.counts) - 2]
                     for name, values in record["discriminator"].items()
                 }
+                if last["sd"] is None or last["iqr"] is None:
+                    continue  # the autoencoder diverged: D is not a number
                 self.spread.setdefault(arm, {})[seed] = last["sd"], last["iqr"]
                 self.histogram[arm] = self.histogram.get(arm, 0) + np.array(
                     last["histogram"]
                 )
         if not self.accuracy:
             raise ValueError("records is empty; nothing was run")
+
+    def train_alike(self, one: str, other: str) -> bool:
+        """Whether both train the same network on the same labels in stage 1."""
+        default = "logistic" if self.ranker_for_all else None
+        return RANKINGS.get(one, default) == RANKINGS.get(other, default)
 
     def difference(self, one: str, other: str, stages: Sequence[int]) -> dict:
         """Accuracy of one arm minus that of another, averaged over stages."""
@@ -81,158 +97,202 @@ class Runs:
         return paired.difference(mean(one), mean(other))
 
 
-def summarize(records: Iterable[Record]) -> dict:
+def summarize(
+    records: Iterable[Record],
+    *,
+    data: str,
+    profile: str | None = None,
+    ranker_for_all: bool = False,
+) -> dict:
     """Means over seeds, and verdicts on the claims that these arms can speak to.
 
     A claim on several stages or several other arms is replicated if every paired
-    difference has a 95 % interval above 0, not replicated if one lies below, and not
-    resolved otherwise. A single stage's interval is not corrected for their number.
+    difference has a 95 % interval above its bound (0, if nothing else is said), not
+    replicated if one lies below, and not resolved otherwise. A single stage's interval
+    is not corrected for their number. Two arms whose networks train alike are the same
+    in stage 1, which is then left out.
 
     Args:
       records: of one data set and protocol.
+      data: whose images they are, "fashion_mnist" or another one.
+      profile: of the imbalance, or None.
+      ranker_for_all: whether every arm trained with a ranker.
 
     Returns:
       A dict for JSON: "counts" [stages], "accuracy" and "entropy", arm -> statistics of
       each stage, "spread", arm -> statistics of SD and interquartile range,
-      "differences", TA-VAAL against each other arm over all stages, and "claims".
+      "differences", TA-VAAL against each other arm over all stages, and "claims", each
+      with the setting "of" which the paper says it.
 
     Raises:
       ValueError: no records, one run twice, or stages that differ.
     """
-    data = Runs(records)
-    stages = range(len(data.counts))
+    results = Runs(records, ranker_for_all=ranker_for_all)
+    stages = range(len(results.counts))
     by_stage = lambda values: {
         arm: [paired.mean_interval(run[s] for run in runs.values()) for s in stages]
         for arm, runs in values.items()
     }
-    others = [arm for arm in data.accuracy if arm != TASK_AWARE]
+    others = [arm for arm in results.accuracy if arm != TASK_AWARE]
     return {
-        "counts": data.counts,
-        "seeds": sorted({seed for runs in data.accuracy.values() for seed in runs}),
-        "accuracy": by_stage(data.accuracy),
-        "entropy": by_stage(data.entropy),
+        "counts": results.counts,
+        "seeds": sorted({seed for runs in results.accuracy.values() for seed in runs}),
+        "accuracy": by_stage(results.accuracy),
+        "entropy": by_stage(results.entropy),
         "spread": {
             arm: {
                 "sd": paired.mean_interval(sd for sd, _ in runs.values()),
                 "iqr": paired.mean_interval(iqr for _, iqr in runs.values()),
             }
-            for arm, runs in data.spread.items()
+            for arm, runs in results.spread.items()
         },
         "differences": {
-            arm: data.difference(TASK_AWARE, arm, stages)
+            arm: results.difference(TASK_AWARE, arm, stages)
             for arm in others
-            if TASK_AWARE in data.accuracy
+            if TASK_AWARE in results.accuracy
         },
-        "claims": [claim for claim in _claims(data) if claim is not None],
+        "claims": [
+            *_claims_on_accuracy(results, data, profile),
+            *_other_claims(results),
+        ],
     }
 
 
-def _claims(data: Runs):
+def _claims_on_accuracy(results: Runs, data, profile):
     """What the paper says of arms that were run, in the order of its figures."""
-    stages = range(len(data.counts))
+    stages = range(len(results.counts))
     later, last = stages[1:], stages[-1:]
     against = lambda one, others: [(one, other) for other in others if other != one]
-    everyone = against(TASK_AWARE, data.accuracy)
-    for claim, pairs, when, bound in (
-        ("TA-VAAL is the best at every stage", everyone, stages, 0.0),
-        ("TA-VAAL is the best at the last stage", everyone, last, 0.0),
+    everyone = against(TASK_AWARE, results.accuracy)
+    clothes = data == "fashion_mnist"
+    where = f"CIFAR-10 profile {profile}" if profile else "balanced sets"
+    claims = [
+        ("TA-VAAL is the best at every stage", where, everyone, stages, 0.0),
         (
-            "TA-VAAL is more than 5 points ahead of all at the third stage",
-            everyone,
-            stages[2:3],
-            0.05,
-        ),
-        (
-            "methods that see the task are above those that do not, after stage 1",
+            "loss-based methods are above task-agnostic ones once they choose",
+            IMBALANCED,
             [pair for one in AWARE for pair in against(one, AGNOSTIC)],
             later,
             0.0,
         ),
         (
             "learning loss v2 is better than learning loss at the last stage",
+            IMBALANCED,
             [("learning loss v2", "learning loss")],
             last,
             0.0,
         ),
         (
-            "VAAL + learning loss is better than VAAL at every stage after stage 1",
+            "VAAL + learning loss is better than VAAL at every stage",
+            IMBALANCED,
             [("VAAL + learning loss", "VAAL")],
-            later,
+            stages,
             0.0,
         ),
         (
             "learning loss is better than VAAL + learning loss at the last stage",
+            IMBALANCED,
             [("learning loss", "VAAL + learning loss")],
             last,
             0.0,
         ),
-    ):
-        pairs = [pair for pair in pairs if set(pair) <= data.accuracy.keys()]
+    ]
+    if clothes:
+        claims[:1] = [
+            (
+                "TA-VAAL is the best at every stage but the first",
+                "Fashion-MNIST",
+                everyone,
+                later,
+                0.0,
+            ),
+            (
+                "TA-VAAL is more than 5 points ahead of all at the third stage",
+                "Fashion-MNIST",
+                everyone,
+                stages[2:3],
+                0.05,
+            ),
+        ]
+    for claim, of, pairs, when, bound in claims:
+        pairs = [pair for pair in pairs if set(pair) <= results.accuracy.keys()]
         if pairs and when:
-            yield _ahead(data, claim, pairs, when, bound)
-    yield from _other_claims(data, later)
+            yield {"claim": claim, "of": of, **_ahead(results, pairs, when, bound)}
 
 
-def _other_claims(data: Runs, later):
-    for arm in ("learning loss v2", "learning loss"):
-        if {arm, "random"} <= data.accuracy.keys():
-            change = data.difference(arm, "random", [0])
-            differs = None if paired.is_above(change) is None else True
-            yield {
-                "claim": "a ranker changes the accuracy of stage 1 on the same labels",
-                "verdict": paired.verdict(differs),
-                "evidence": f"{arm} against random {_points(change)}",
-            }
-            break
-    if TASK_AWARE in data.accuracy and later:
+def _other_claims(results: Runs):
+    rankers = [
+        arm
+        for arm in ("learning loss", "learning loss v2")
+        if {arm, "random"} <= results.accuracy.keys()
+    ]
+    if rankers and not results.ranker_for_all:
+        changes = {arm: results.difference(arm, "random", [0]) for arm in rankers}
+        differ = any(paired.is_above(change) is not None for change in changes.values())
+        yield {
+            "claim": "a ranker changes the accuracy of stage 1 on the same labels",
+            "of": "all sets",
+            "verdict": paired.verdict(True if differ else None),
+            "evidence": "; ".join(
+                f"{arm} against random {_points(change)}"
+                for arm, change in changes.items()
+            ),
+        }
+    later = range(1, len(results.counts))
+    others = [arm for arm in results.accuracy if arm != TASK_AWARE]
+    if TASK_AWARE in results.accuracy and others and later:
         mean = lambda arm: {
             seed: float(np.mean(run[list(later)]))
-            for seed, run in data.entropy[arm].items()
+            for seed, run in results.entropy[arm].items()
         }
         changes = {
-            arm: paired.difference(mean(TASK_AWARE), mean(arm))
-            for arm in data.accuracy
-            if arm != TASK_AWARE
+            arm: paired.difference(mean(TASK_AWARE), mean(arm)) for arm in others
         }
-        if changes:
-            yield {
-                "claim": "the classes of what TA-VAAL labels have the highest entropy",
-                "verdict": paired.verdict(
-                    paired.all_of(map(paired.is_above, changes.values()))
-                ),
-                "evidence": "; ".join(
-                    f"against {arm} {paired.value_text(change, '+.3f')} nats"
-                    for arm, change in changes.items()
-                ),
-            }
-    if {TASK_AWARE, "VAAL"} <= data.spread.keys():
-        part = lambda arm, n: {seed: v[n] for seed, v in data.spread[arm].items()}
+        yield {
+            "claim": "the classes of what TA-VAAL labels have the highest entropy",
+            "of": "CIFAR-10 profiles a and c",
+            "verdict": paired.verdict(
+                paired.all_of(map(paired.is_above, changes.values()))
+            ),
+            "evidence": "; ".join(
+                f"against {arm} {paired.value_text(change, '+.3f')} nats"
+                for arm, change in changes.items()
+            ),
+        }
+    if {TASK_AWARE, "VAAL"} <= results.spread.keys():
+        part = lambda arm, n: {seed: v[n] for seed, v in results.spread[arm].items()}
         for number, name in enumerate(("SD", "interquartile range")):
             change = paired.difference(part(TASK_AWARE, number), part("VAAL", number))
             yield {
                 "claim": f"D spreads wider under TA-VAAL than under VAAL ({name})",
+                "of": "CIFAR-10 profile a",
                 "verdict": paired.verdict(paired.is_above(change)),
                 "evidence": f"difference {paired.value_text(change, '+.3f')}",
             }
 
 
-def _ahead(data: Runs, claim, pairs, stages, bound):
+def _ahead(results: Runs, pairs, stages, bound):
+    """Verdict and evidence on the first of each pair being above the second."""
     answers, evidence = [], []
     for one, other in pairs:
+        own = [s for s in stages if s > 0 or not results.train_alike(one, other)]
+        if not own:
+            continue
         of_stage = [
-            paired.is_above(data.difference(one, other, [s]), bound) for s in stages
+            paired.is_above(results.difference(one, other, [s]), bound) for s in own
         ]
         answers += of_stage
-        text = f"{one} against {other} {_points(data.difference(one, other, stages))}"
-        if len(stages) > 1:
+        text = f"{one} against {other} {_points(results.difference(one, other, own))}"
+        if len(own) > 1:
             text += (
                 f" on average, ahead at {of_stage.count(True)} and behind at "
-                f"{of_stage.count(False)} of {len(stages)}"
+                f"{of_stage.count(False)} of {len(own)}"
             )
+        if len(own) < len(stages):
+            text += ", which are the same in stage 1"
         evidence.append(text)
     return {
-        "claim": claim,
-        "verdict": paired.verdict(paired.all_of(answers)),
+        "verdict": paired.verdict(paired.all_of(answers) if answers else None),
         "evidence": "; ".join(evidence),
     }
 
@@ -280,7 +340,10 @@ def format_summary(summary: Mapping) -> str:
         lines += paired.table(["against", "mean [95 % interval]"], rows)
     lines += ["", "What the paper says, and what was found:", ""]
     for claim in summary["claims"]:
-        text = f"- {claim['claim']}: {claim['verdict'].upper()} ({claim['evidence']})."
+        text = (
+            f"- {claim['claim']} (the paper, of {claim['of']}): "
+            f"{claim['verdict'].upper()}. {claim['evidence']}."
+        )
         lines.append(paired.wrap(text, "  "))
     return "\n".join(lines)
 
@@ -330,8 +393,34 @@ def format_reevaluation(records: Iterable[Record], again: Iterable[Record]) -> s
             "Its accuracy minus that of the run itself at the last stage, points.",
             "",
             *paired.table(["chosen by", "mean [95 % interval]"], changes),
+            *_ahead_again(after, arms),
         ]
     )
+
+
+def _ahead_again(after, arms) -> list[str]:
+    """Lines on TA-VAAL's lead where no network has a ranker."""
+    last = lambda arm: {
+        seed: float(run[-1]) for (name, seed), run in after.items() if name == arm
+    }
+    rows = [
+        [
+            arm,
+            paired.value_text(
+                paired.difference(last(TASK_AWARE), last(arm)), "+.2f", 100
+            ),
+        ]
+        for arm in arms
+        if arm != TASK_AWARE
+    ]
+    if TASK_AWARE not in arms or not rows:
+        return []
+    return [
+        "",
+        "What TA-VAAL chose against what others chose, last stage, points.",
+        "",
+        *paired.table(["against", "mean [95 % interval]"], rows),
+    ]
 
 
 def _by_stage(values, form, scale):

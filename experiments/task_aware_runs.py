@@ -120,7 +120,7 @@ class Config:
 
 
 def reduced_config(**changes) -> Config:
-    """A fifth of the labels and far smaller networks: hours on two processor cores."""
+    """Up to 1,000 labels and far smaller networks: hours on two processor cores."""
     sizes: dict[str, Any] = dict(
         initial=200,
         picks=200,
@@ -280,7 +280,7 @@ def run_arm(
       The record: accuracy, labels, their classes and indices by stage, and for the
       adversarial methods the distribution of D over the candidates.
     """
-    wall, process = time.monotonic(), time.process_time()
+    wall, process, code = time.monotonic(), time.process_time(), runs.commit()
     data, num_classes = load_data(config, data_dir)
     learner, strategy = build(
         config, arm, num_classes, data.x.shape[1:], *moments(config, data_dir)
@@ -317,7 +317,7 @@ def run_arm(
             "indices": indices,
             "class_counts": _class_counts(data, initial, indices, num_classes),
             "discriminator": infos.observed if "vaal" in arm.select else None,
-            "commit": runs.commit(),
+            "commit": code,
             "seconds": round(time.monotonic() - wall, 1),
             "cpu_seconds": round(time.process_time() - process, 1),
         }
@@ -375,6 +375,12 @@ def check_sizes(config: Config, data: Data) -> None:
         raise ValueError(
             f"the images of data={config.data!r} have {shape[0]}x{shape[1]} pixels; "
             "28x28 or 32x32 are needed: resize or pad them"
+        )
+    flat = [np.ptp(np.asarray(data.x[..., c])) == 0 for c in range(data.x.shape[-1])]
+    if any(flat):
+        raise ValueError(
+            f"channel {flat.index(True)} of the images of data={config.data!r} is the "
+            "same everywhere; leave it out"
         )
     needed = config.initial + config.rounds * config.picks
     if needed > num_items or config.candidates > num_items:

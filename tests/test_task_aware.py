@@ -126,7 +126,7 @@ def test_the_published_setting():
     assert (config.width, config.blocks, config.epochs) == (64, (2, 2, 2, 2), 200)
     steps = vaal.epochs_of(config.vae_epochs, batch_size=config.vae_batch_size)
     counts = np.arange(1000, 11_000, 1000)
-    assert sum(int(steps(count, config.candidates)) for count in counts[:1]) == 8593
+    assert sum(int(steps(count, config.candidates)) for count in counts[:-1]) == 105_465
     # Imbalanced sets end at 5,000 labels, clothes are not mirrored.
     assert experiment.protocol("cifar10", "a", full=True).rounds == 4
     clothes = experiment.protocol("fashion_mnist", full=True)
@@ -162,6 +162,7 @@ def test_every_command_shows_an_example():
 def test_bad_arguments_are_named_before_anything_runs(tmp_path, images):
     for arguments, message in (
         (("figure2", "--methods", "vaal"), "there is no 'vaal'; allowed are random"),
+        (("figure2", "--methods", "VAAL, VAAL"), "each method only once"),
         (("figure3", "--profile", "z"), "profile='z'"),
         (("figure2", "--data", images), "lower them"),
         (("analysis", tmp_path / "none.json"), "No such file"),
@@ -210,8 +211,7 @@ def test_a_comparison_and_its_analysis(finished, tmp_path, monkeypatch):
     assert made == {f"figure2-images-{name}.png" for name in figures}
     shown = invoke("analysis", path, "--out", tmp_path / "again")
     assert shown.exit_code == 0, shown.output
-    tables = lambda text: text.split("wrote")[0]
-    assert tables(shown.output) == tables(result.output)
+    assert shown.output.split("wrote")[0] in result.output
     assert len(list((tmp_path / "again").glob("*.png"))) == 3
 
 
@@ -237,8 +237,8 @@ def record(arm, seed, accuracy, *, spread=None, counts=None):
     }
 
 
-def verdicts(records):
-    summary = report.summarize(records)
+def verdicts(records, **protocol):
+    summary = report.summarize(records, **{"data": "cifar10"} | protocol)
     json.dumps(summary)
     assert report.format_summary(summary)
     return {claim["claim"]: claim["verdict"] for claim in summary["claims"]}
@@ -256,7 +256,7 @@ def test_verdicts_follow_the_paired_intervals():
         "VAAL": (0.2, 0.3, 0.4),
         "VAAL + learning loss": (0.2, 0.35, 0.45),
         "learning loss": (0.2, 0.25, 0.42),
-        "learning loss v2": (0.2, 0.4, 0.44),
+        "learning loss v2": (0.21, 0.4, 0.44),
         "TA-VAAL": (0.21, 0.41, 0.51),
     }
     records = [
@@ -270,27 +270,42 @@ def test_verdicts_follow_the_paired_intervals():
         for n, (arm, values) in enumerate(arms.items())
         for seed in range(3)
     ]
-    found = verdicts(records)
-    assert found == {
-        "TA-VAAL is the best at every stage": "replicated",
-        "TA-VAAL is the best at the last stage": "replicated",
-        "TA-VAAL is more than 5 points ahead of all at the third stage": "replicated",
-        "methods that see the task are above those that do not, after stage 1": (
-            "not replicated"
-        ),
-        "learning loss v2 is better than learning loss at the last stage": "replicated",
-        "VAAL + learning loss is better than VAAL at every stage after stage 1": (
-            "replicated"
-        ),
-        "learning loss is better than VAAL + learning loss at the last stage": (
-            "not replicated"
-        ),
-        "a ranker changes the accuracy of stage 1 on the same labels": "not resolved",
-        "the classes of what TA-VAAL labels have the highest entropy": "replicated",
-        "D spreads wider under TA-VAAL than under VAAL (SD)": "replicated",
-        "D spreads wider under TA-VAAL than under VAAL (interquartile range)": (
-            "replicated"
-        ),
+    no, yes = "not replicated", "replicated"
+    common = {
+        "loss-based methods are above task-agnostic ones once they choose": no,
+        "learning loss v2 is better than learning loss at the last stage": yes,
+        "VAAL + learning loss is better than VAAL at every stage": "not resolved",
+        "learning loss is better than VAAL + learning loss at the last stage": no,
+        "a ranker changes the accuracy of stage 1 on the same labels": yes,
+        "the classes of what TA-VAAL labels have the highest entropy": yes,
+        "D spreads wider under TA-VAAL than under VAAL (SD)": yes,
+        "D spreads wider under TA-VAAL than under VAAL (interquartile range)": yes,
+    }
+    best = "TA-VAAL is the best at every stage"
+    assert verdicts(records, profile="b") == {best: yes, **common}
+    assert verdicts(records, data="fashion_mnist") == {
+        f"{best} but the first": yes,
+        "TA-VAAL is more than 5 points ahead of all at the third stage": yes,
+        **common,
+    }
+    # Where all have the same ranker, stage 1 is the same fit and says nothing.
+    del common["a ranker changes the accuracy of stage 1 on the same labels"]
+    assert verdicts(records, ranker_for_all=True) == {best: yes, **common}
+
+
+def test_a_diverged_autoencoder_is_left_out():
+    records = [record("VAAL", seed, [0.1, 0.2], spread=0.1) for seed in range(2)]
+    records[1]["discriminator"] = {
+        "sd": [None, None],
+        "iqr": [None, None],
+        "histogram": [[0] * report.BINS] * 2,
+    }
+    summary = report.summarize(records, data="cifar10")
+    assert summary["spread"]["VAAL"]["sd"]["n"] == 1
+    assert set(report.figures(records, "T")) == {
+        "accuracy",
+        "class-entropy",
+        "discriminator",
     }
 
 
@@ -307,7 +322,7 @@ def test_differences_are_paired():
         for seed in range(3)
         for arm, lead in (("random", 0.0), ("TA-VAAL", 0.03))
     ]
-    (difference,) = report.summarize(records)["differences"].values()
+    (difference,) = report.summarize(records, data="mnist")["differences"].values()
     assert difference["mean"] == pytest.approx(0.03)
     assert difference["interval"] == pytest.approx([0.03, 0.03])
 
@@ -320,4 +335,4 @@ def test_records_that_do_not_fit():
         ([run, record("VAAL", 0, [0.1])], "'VAAL', seed 0 has stages"),
     ):
         with pytest.raises(ValueError, match=message):
-            report.summarize(records)
+            report.summarize(records, data="mnist")
