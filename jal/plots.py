@@ -232,7 +232,7 @@ def stage_bars(
     Example:
       >>> values = {"random": ([20, 30], [[2.1, 2.2], [2.0, 2.2]])}
       >>> figure = stage_bars(values, x_label="labels", y_label="entropy (nats)")
-      >>> [round(bar.get_height(), 2) for bar in figure.axes[0].patches]
+      >>> [round(float(bar.get_height()), 2) for bar in figure.axes[0].patches]
       [2.05, 2.2]
     """
     import matplotlib
