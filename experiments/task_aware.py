@@ -179,7 +179,7 @@ def analysis(
     try:
         config, records = read_results(results)
         out = out or results.parent
-        _show(config, records, out / results.stem)
+        _show(config, records, _summary(config, records), out / results.stem)
         if reevaluate:
             again = _reevaluate_all(
                 config, records, out / f"{results.stem}-reevaluated", workers, data_dir
@@ -295,15 +295,16 @@ def _compare(command, config, methods, seeds, workers, out, data_dir):
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
     path = out / f"{command}-{_variant(config)}.json"
+    summary = _summary(config, records)
     content = {
         "command": f"python -m experiments.task_aware {shlex.join(sys.argv[1:])}",
         **runs.provenance(config, range(seeds)),
-        "summary": _summary(config, records),
+        "summary": summary,
         "records": records,
     }
     files.write_json(path, content)
     print(f"wrote {path}")
-    _show(config, records, path.with_suffix(""))
+    _show(config, records, summary, path.with_suffix(""))
 
 
 def _variant(config: Config) -> str:
@@ -320,9 +321,9 @@ def _summary(config: Config, records) -> dict:
     )
 
 
-def _show(config: Config, records, stem) -> None:
+def _show(config: Config, records, summary, stem) -> None:
     """Prints the tables and verdicts, and writes the figures."""
-    print(report.format_summary(_summary(config, records)))
+    print(report.format_summary(summary))
     commits = sorted({str(record["commit"]) for record in records})
     if len(commits) > 1:
         print(f"\nnote: the runs are of different code: {', '.join(commits)}")

@@ -13,20 +13,14 @@ from typing import Any
 import numpy as np
 
 from experiments import paired
+from experiments.task_aware_runs import ARMS, BINS
 from jal import plots
 
 Record = Mapping[str, Any]
 
-BINS = 40
 TASK_AWARE = "TA-VAAL"
 AWARE = "learning loss", "learning loss v2", TASK_AWARE
 AGNOSTIC = "random", "VAAL"
-RANKINGS = {
-    "learning loss": "hinge",
-    "VAAL + learning loss": "hinge",
-    "learning loss v2": "logistic",
-    TASK_AWARE: "logistic",
-}
 IMBALANCED = "imbalanced CIFAR-10"
 
 
@@ -86,7 +80,8 @@ class Runs:
     def train_alike(self, one: str, other: str) -> bool:
         """Whether both train the same network on the same labels in stage 1."""
         default = "logistic" if self.ranker_for_all else None
-        return RANKINGS.get(one, default) == RANKINGS.get(other, default)
+        first, second = (ARMS[name].ranking or default for name in (one, other))
+        return first == second
 
     def difference(self, one: str, other: str, stages: Sequence[int]) -> dict:
         """Accuracy of one arm minus that of another, averaged over stages."""

@@ -17,7 +17,6 @@ import numpy as np
 import optax
 
 from experiments import datasets, runs
-from experiments.task_aware_report import BINS
 from jal import (
     augmentation,
     driver,
@@ -38,6 +37,7 @@ PROFILES = {
     "b": (30, 30, 40, 50, 5, 5, 2, 3, 5, 20),
     "c": (30, 30, 40, 50, 10, 10, 10, 10, 10, 30),
 }
+BINS = 40  # of the histogram of D
 
 
 class Arm(NamedTuple):

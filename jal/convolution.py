@@ -4,7 +4,8 @@ XLA's CPU backend brings a convolution into the layout of its fast kernel only i
 entry computation of a program, not in the body of a `scan` (jax-ml/jax#12868).
 Forward convolutions in channel-last layout need no change, but the two that autodiff
 makes for the gradients do, and are 13 to 40 times slower in a loop. Here both are
-written in channel-last layout to begin with.
+written in channel-last layout to begin with. A convolution of a dilated input, which a
+transposed one is, becomes one of the input for each phase of the output.
 """
 
 import functools
@@ -129,9 +130,9 @@ def conv_general_dilated(
         padding = lax.padtype_to_pads(lhs.shape[1:-1], reach, window_strides, padding)
     padding = tuple((int(low), int(high)) for low, high in padding)
     options = (feature_group_count, precision, preferred_element_type)
-    if feature_group_count == 1 and window_strides == ones == rhs_dilation:
-        if lhs_dilation != ones:
-            return _by_phases(lhs, rhs, lhs_dilation, padding, options)
+    undivided = feature_group_count == 1 and window_strides == ones == rhs_dilation
+    if undivided and lhs_dilation != ones:
+        return _by_phases(lhs, rhs, lhs_dilation, padding, options)
     settings = (window_strides, padding, lhs_dilation, rhs_dilation, *options)
     return _convolution(settings, lhs, rhs)
 
