@@ -57,6 +57,62 @@ def write_json(path: Path, content: Any) -> None:
     os.replace(temporary, path)
 
 
+def append_line(path: Path, content: Any) -> None:
+    """Adds a line of JSON to a file, and waits until the disk has it.
+
+    Args:
+      path: made if it is not there.
+      content: anything `as_json` takes.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.jsonl"
+    >>> append_line(path, {"b": 1})
+    >>> read_lines(path)
+    [{'b': 1}]
+    """
+    with open(path, "a") as file:
+        file.write(json.dumps(as_json(content)) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> list[dict]:
+    """Reads what `append_line` wrote, and cuts off a last line that was cut short.
+
+    Args:
+      path: a file, or one that is not there yet.
+
+    Returns:
+      One object a line.
+
+    Raises:
+      ValueError: a line is not a JSON object; it is named.
+
+    >>> read_lines(Path("not-there.jsonl"))
+    []
+    """
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        # Nobody has used it: its writing was not over.
+        with open(path, "r+b") as file:
+            file.truncate(len(whole))
+    lines = []
+    for number, line in enumerate(whole.decode(errors="replace").splitlines(), 1):
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            lines.append(None)
+        if not isinstance(lines[-1], dict):
+            raise ValueError(
+                f"{path} is damaged in line {number} ({line[:60]!r}); restore it from "
+                "a copy"
+            )
+    return lines
+
+
 def check_identity(run_file: Path, identity: dict) -> None:
     """Compares what a file says of a run with what is to be run.
 

@@ -1,0 +1,155 @@
+"""Worlds in which the error of a model is a formula, to try MCAL in.
+
+The error of the most confident share theta of the pool after training on B items is
+eps = (a theta^3 + c) B^-gamma exp(-B / k).
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jal import error_laws, min_cost, training_price
+from jal.min_cost import THETAS, Course, Terms
+from jal.training_price import TrainingPrice
+
+MOST_ROUNDS = 128
+
+
+class World(NamedTuple):
+    """The constants of the formula.
+
+    Attributes:
+      a: of theta^3.
+      c: at theta = 0.
+      gamma: exponent of B.
+      k: size at which the errors begin to fall exponentially.
+    """
+
+    a: float
+    c: float
+    gamma: float
+    k: float
+
+
+def draw(number: int, seed: int) -> list[World]:
+    """Random worlds: a in [2, 10], c in [0, .1], gamma in [.2, .6], k in [2e4, 2e5]."""
+    draws = np.random.default_rng(seed)
+    low, high = (2, 0, 0.2, 2e4), (10, 0.1, 0.6, 2e5)
+    return [World(*draws.uniform(low, high)) for _ in range(number)]
+
+
+def errors(world: World, sizes, thetas=THETAS) -> np.ndarray:
+    """[G, Q] errors of the shares thetas [Q] after training on sizes [G]."""
+    sizes = np.asarray(sizes, float)[:, None]
+    falling = sizes**-world.gamma * np.exp(-sizes / world.k)
+    return np.minimum((world.a * np.asarray(thetas) ** 3 + world.c) * falling, 1)
+
+
+def optimum(world: World, terms: Terms, price: TrainingPrice) -> dict:
+    """The cheapest (B, theta, number of equal rounds), all of them tried."""
+    sizes = np.arange(
+        terms.first_batch, terms.num_items - terms.num_test + 1, terms.grid_step
+    )
+    _, machine = min_cost.machine_share(
+        terms,
+        jnp.asarray(sizes),
+        jnp.asarray(errors(world, sizes), jnp.float32),
+        jnp.asarray(THETAS),
+    )
+    machine = np.asarray(machine)
+    rounds = np.arange(1, MOST_ROUNDS + 1)[:, None]
+    training = training_price.by_rounds(price, 0.0, sizes[None].astype(float), rounds)
+    costs = (terms.num_items - machine)[None] * terms.price + training
+    best = np.unravel_index(np.argmin(costs), costs.shape)
+    return {
+        "cost": float(costs[best]),
+        "size": int(sizes[best[1]]),
+        "machine": int(machine[best[1]]),
+        "rounds": int(rounds[best[0], 0]),
+    }
+
+
+@functools.partial(jax.jit, static_argnames=("terms", "truncated"))
+def _plan(terms, price, rates, weights, sizes, size, batch, spend, truncated=True):
+    law = error_laws.fit(sizes, rates, weights, truncated=truncated)
+    predicted = error_laws.predict(law, min_cost.grid(terms, size).astype(jnp.float32))
+    predicted = error_laws.rising(predicted)
+    thetas = jnp.asarray(THETAS)
+    return min_cost.search(
+        terms, price, size, predicted, thetas, batch=batch, spend=spend
+    )
+
+
+def simulate(
+    world: World, terms: Terms, price: TrainingPrice, *, seed: int | None = None
+) -> dict[str, Any]:
+    """Runs MCAL in a world: the rounds, and what it came to cost.
+
+    Args:
+      world: the formula.
+      terms: what is to be labelled.
+      price: of training.
+      seed: of the numbers of errors on the test set, binomial; None gives the laws the
+        formula's own errors.
+
+    Returns:
+      `rounds`, why they ended (`stop`), and the last of them: `size`, `machine`, `cost`
+      in USD and more.
+    """
+    draws = np.random.default_rng(seed)
+    course, size, spend, rows = Course(), terms.first_batch, 0.0, []
+    sizes = np.ones(MOST_ROUNDS, np.float32)
+    rates = np.full((MOST_ROUNDS, len(THETAS)), np.nan, np.float32)
+    weights = np.zeros_like(rates)
+    batch = terms.first_batch
+    for number in range(MOST_ROUNDS):
+        spend += float(training_price.of_fit(price, size))
+        true = errors(world, [size])[0]
+        shares = min_cost.shares_of_test(terms, size, THETAS)
+        counts = np.round(shares * terms.num_test).astype(int)
+        counts[shares > 1] = 0
+        if seed is None:
+            rate, weight = np.where(shares > 1, np.nan, true), 1.0 * (shares <= 1)
+        else:
+            # Errors among the first n items: each share adds its own to those before.
+            found = np.diff(counts * true, prepend=0).clip(0)
+            items = np.diff(counts, prepend=0).clip(1)
+            found = np.cumsum(draws.binomial(items, np.minimum(found / items, 1)))
+            rate, weight = map(np.asarray, error_laws.rates(counts, found))
+        sizes[number], rates[number], weights[number] = size, rate, weight
+        _, machine = min_cost.machine_share(
+            terms,
+            jnp.array([size]),
+            jnp.asarray(rate, jnp.float32)[None],
+            jnp.asarray(THETAS),
+        )
+        machine = int(machine[0])
+        plan = None
+        if number >= 2:
+            plan = _plan(terms, price, rates, weights, sizes, size, batch, spend)
+        course = min_cost.advance(
+            terms, course, price, size=size, spend=spend, machine=machine, plan=plan
+        )
+        rows.append(
+            {
+                "size": size,
+                "batch": batch,
+                "spend": spend,
+                "machine": machine,
+                "cost": (terms.num_items - machine) * terms.price + spend,
+                "predicted": None if plan is None else float(plan.cost),
+                "target": None if plan is None else int(plan.size),
+                "cap": course.cap,
+                "batches": course.rounds,
+                "stable": course.stable,
+                "next": course.batch,
+            }
+        )
+        if course.stop:
+            break
+        batch = course.batch
+        size += batch
+    return {"rounds": rows, "stop": course.stop, **rows[-1]}
