@@ -35,7 +35,8 @@ def run_all(
     Args:
       run: (config, arm, seed, folder, data_dir) -> record, which it writes to
         `record.json` in its folder at last; a function of a module.
-      config: the protocol, a frozen dataclass with `rounds`.
+      config: the protocol, a frozen dataclass; the progress bar counts rounds if it has
+        `rounds`, and otherwise runs.
       arms: the methods, each with a `name`; all share seeds.
       seeds: one run of each arm for each.
       folder: one folder a run goes below it.
@@ -57,11 +58,11 @@ def run_all(
     for task in set(tasks) - set(todo):
         _check_config(places[task], config)
     context = get_context("spawn")
-    rounds = config.rounds + 1
+    rounds = config.rounds + 1 if hasattr(config, "rounds") else None
     with (
         tqdm(
-            total=rounds * len(tasks),
-            unit="round",
+            total=len(tasks) * (rounds or 1),
+            unit="round" if rounds else "run",
             smoothing=0.05,
             mininterval=1 if sys.stderr.isatty() else 30,
         ) as bar,
@@ -78,10 +79,15 @@ def run_all(
         ]
         while running:
             done, _ = futures.wait(running, 1.0, futures.FIRST_EXCEPTION)
-            finished = [min(_lines(place), rounds) for place in places.values()]
-            complete = finished.count(rounds)
-            bar.set_postfix_str(f"{complete}/{len(tasks)} runs", refresh=False)
-            bar.update(sum(finished) - bar.n)
+            lines = [_lines(place) for place in places.values()]
+            records = [(place / "record.json").exists() for place in places.values()]
+            if rounds:
+                complete = f"{sum(records)}/{len(tasks)} runs"
+                bar.update(sum(min(number, rounds) for number in lines) - bar.n)
+            else:
+                complete = f"{sum(lines)} rounds"
+                bar.update(sum(records) - bar.n)
+            bar.set_postfix_str(complete, refresh=False)
             for future in done:
                 if future.exception() is not None:
                     executor.shutdown(cancel_futures=True)

@@ -271,8 +271,8 @@ _plan = jax.jit(min_cost.plan, static_argnames=("terms", "truncated"))
 def fixed_batch(terms: Terms, batch: int) -> Policy:
     """The policy of plain active learning: one batch after another.
 
-    It stops as soon as the model may label all that remains: give `label` the
-    `theta_base` "remaining" and thetas=[1.0].
+    It stops as soon as the model may label all that remains: the terms need the
+    `theta_base` "remaining", and the thetas of `label` must end with 1.
 
     Args:
       terms: the terms.
@@ -282,21 +282,27 @@ def fixed_batch(terms: Terms, batch: int) -> Policy:
       A policy as `adaptive` does, without plans.
 
     Raises:
-      ValueError: batch is below 1.
+      ValueError: batch is below 1, or the terms have another `theta_base`.
 
-    >>> policy = fixed_batch(Terms(1000, 100, 0.04), 50)
+    >>> terms = Terms(1000, 100, 0.04, theta_base="remaining")
+    >>> policy = fixed_batch(terms, 50)
     >>> measured = Round("a", 0, size=10, machine=0)
     >>> policy(Course(), TrainingPrice(per_image=1e-3), [measured])[0].batch
     50
     """
     if batch < 1:
         raise ValueError(f"batch={batch}; it must be at least 1")
+    if terms.theta_base != "remaining":
+        raise ValueError(
+            f'theta_base={terms.theta_base!r}; a fixed batch needs "remaining", as the '
+            "model is to label all that remains"
+        )
 
     def decide(course, price, rounds):
         del price
         last = rounds[-1]
         left = terms.num_items - terms.num_test - last.size
-        if last.machine:
+        if 0 < left == last.machine:
             return course._replace(batch=0, stop="the model may label the rest"), None
         if left <= 0:
             return course._replace(batch=0, stop="the pool is exhausted"), None

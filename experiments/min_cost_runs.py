@@ -1,0 +1,255 @@
+"""One run of the minimum-cost comparison: protocol, methods, data, training.
+
+Qiu, Chintalapudi and Govindan, "MCAL: minimum cost human-machine active labeling"
+(2023). A whole data set, training and test images together, is labelled by people at
+4 or .3 cents an image and by a network trained on what they labelled.
+"""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments import datasets, runs
+from jal import augmentation, files, labelling, learners, networks
+from jal.min_cost import Terms
+from jal.training_price import TrainingPrice
+
+# USD for a label.
+PRICES = {"Amazon": 0.04, "Satyam": 0.003}
+# USD for a training image, all epochs together: Table 1 of the paper.
+CHEAP, MIDDLE, DEAR = 0.00007, 0.0003, 0.0009
+
+
+class Network(NamedTuple):
+    """A network that may do the labelling.
+
+    Attributes:
+      make: (classes, mean, sd) -> module.
+      price: USD for a training image.
+    """
+
+    make: Any
+    price: float
+
+
+def _small(classes, mean, sd):
+    del mean, sd
+    return networks.GalCNN(classes, channels=(16, 32), kernel=3)
+
+
+def _resnet(**options):
+    return lambda classes, mean, sd: networks.ResNet(
+        classes, mean=mean, sd=sd, **options
+    )
+
+
+NETWORKS = {
+    # For two cores: 3x3 convolutions, dropout, one dense layer.
+    "small CNN": Network(_small, CHEAP),
+}
+
+
+class Arm(NamedTuple):
+    """One of the ways to label the data set.
+
+    Attributes:
+      name: in tables and file names.
+      price: USD for a label; None where it makes no difference to what is bought.
+      batch: share of the data set in a batch, or None for MCAL, which chooses.
+      constraint: of `min_cost.Terms`.
+      confidence: of `min_cost.Terms`.
+      candidates: networks to choose from.
+    """
+
+    name: str
+    price: float | None = None
+    batch: float | None = None
+    constraint: str = "overall"
+    confidence: float | None = None
+    candidates: tuple[str, ...] = ("small CNN",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The protocol that all arms share.
+
+    Attributes:
+      data: name of the data set, or path of an .npz file.
+      max_error: share of wrong labels that is allowed.
+      test_share: of the data set, for the test set.
+      first_share: of the data set, for the first batch and the smallest.
+      slack: of `min_cost.Terms`.
+      epochs: of each training.
+      batch_size: of each training step.
+      learning_rate: of Adam, falling linearly to a hundredth.
+      augment: whether images are shifted and, but for digits, mirrored in training.
+      subset: items taken of the data set at random, or None for all.
+    """
+
+    data: str
+    max_error: float = 0.05
+    test_share: float = 0.05
+    first_share: float = 0.01
+    slack: float = 0.02
+    epochs: int = 20
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    augment: bool = False
+    subset: int | None = None
+
+
+def mcal(service: str, constraint: str = "overall", **options) -> Arm:
+    """MCAL at a service's price."""
+    name = f"MCAL {service}" + (" set" if constraint == "set" else "")
+    return Arm(name, PRICES[service], constraint=constraint, **options)
+
+
+def fixed(batch: float, **options) -> Arm:
+    """Active learning with a fixed batch, a share of the data set."""
+    return Arm(f"batch {batch:g}", batch=batch, **options)
+
+
+def load_data(config: Config, data_dir: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """Images [N, H, W, channels] and labels [N] of training and test set together."""
+    data = datasets.load(config.data, data_dir=data_dir, progress=False)
+    images = np.concatenate([data.images, data.test_images])
+    labels = np.concatenate([data.labels, data.test_labels])
+    if config.subset is not None:
+        if not 0 < config.subset <= len(labels):
+            raise ValueError(
+                f"subset={config.subset}; {config.data} has {len(labels)} items"
+            )
+        rows = np.random.default_rng(0).permutation(len(labels))[: config.subset]
+        images, labels = images[rows], labels[rows]
+    return images, labels
+
+
+def terms_of(config: Config, arm: Arm, num_items: int) -> Terms:
+    """What is to be labelled, at the arm's price; for a fixed batch any would do."""
+    share = lambda part: max(1, round(part * num_items))
+    step = share(config.first_share)
+    return Terms(
+        num_items,
+        share(config.test_share),
+        arm.price or PRICES["Amazon"],
+        max_error=config.max_error,
+        constraint="set" if arm.constraint == "set" else "overall",
+        theta_base="pool" if arm.batch is None else "remaining",
+        first_batch=step if arm.batch is None else share(arm.batch),
+        grid_step=step,
+        slack=config.slack,
+        confidence=arm.confidence,
+    )
+
+
+def candidate(
+    config: Config, name: str, key: jax.Array, images: np.ndarray, num_classes: int
+) -> labelling.Candidate:
+    """A network with its training and its price."""
+    network = NETWORKS[name]
+    channels = (0, 1, 2)
+    scaled = images[:: max(1, len(images) // 5000)] / 255
+    mean, sd = scaled.mean(channels).tolist(), scaled.std(channels).tolist()
+    module = network.make(num_classes, tuple(mean), tuple(sd))
+    init, apply = networks.from_linen(module, images[:1])
+    mirror = config.data not in ("mnist", "digits")
+    learner = learners.by_epochs(
+        init,
+        apply,
+        optax.adam(config.learning_rate),
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        rate=lambda progress: jnp.maximum(1 - progress, 0.01),
+        augment=(
+            (lambda key, x: augmentation.crop_and_flip(key, x, pad=3, flip=mirror))
+            if config.augment
+            else None
+        ),
+    )
+    return labelling.Candidate(
+        labelling.from_learner(key, learner, images),
+        TrainingPrice(per_image=network.price),
+    )
+
+
+def run_arm(
+    config: Config, arm: Arm, seed: int, folder: Path, data_dir: str | None = None
+) -> dict:
+    """One data set labelled, resumed if it was interrupted.
+
+    Args:
+      config: the protocol.
+      arm: the method.
+      seed: of the test set, the first batch and the training.
+      folder: of this run alone; receives `record.json` when the run is done.
+      data_dir: TFDS directory, or None for `TFDS_DATA_DIR`.
+
+    Returns:
+      The record: what was labelled by whom, what it cost, how wrong it is, and the
+      rounds.
+    """
+    wall, process, code = time.monotonic(), time.process_time(), runs.commit()
+    images, labels = load_data(config, data_dir)
+    num_classes = int(labels.max()) + 1
+    terms = terms_of(config, arm, len(labels))
+    key, train_key = jax.random.split(jax.random.key(seed))
+    policy = None
+    if arm.batch is not None:
+        policy = labelling.fixed_batch(terms, terms.first_batch)
+    result = labelling.label(
+        key,
+        {
+            name: candidate(config, name, train_key, images, num_classes)
+            for name in arm.candidates
+        },
+        lambda indices: labels[indices],
+        terms,
+        num_classes=num_classes,
+        policy=policy,
+        folder=folder,
+        resume=True,
+        progress=False,
+        ask_at_most=len(labels),
+        config={**dataclasses.asdict(config), "arm": arm._asdict()},
+    )
+    human = int(result.is_human.sum())
+    record = files.as_json(
+        {
+            "arm": arm.name,
+            "seed": seed,
+            "price": arm.price,
+            "batch": arm.batch,
+            "constraint": arm.constraint,
+            "num_items": len(labels),
+            "human_labels": human,
+            "machine_labels": len(labels) - human,
+            "trained_on": result.trained_on,
+            "candidate": result.candidate,
+            "error": np.mean(result.labels != labels),
+            "machine_error": (
+                np.mean((result.labels != labels)[~result.is_human])
+                if human < len(labels)
+                else None
+            ),
+            "error_estimate": result.error_estimate,
+            "training_cost": result.training_cost,
+            "cost": {
+                service: human * price + result.training_cost
+                for service, price in PRICES.items()
+                if arm.price in (None, price)
+            },
+            "stop": result.stop,
+            "rounds": [row._asdict() for row in result.rounds],
+            "commit": code,
+            "seconds": round(time.monotonic() - wall, 1),
+            "cpu_seconds": round(time.process_time() - process, 1),
+        }
+    )
+    files.write_json(folder / "record.json", record)
+    return record
