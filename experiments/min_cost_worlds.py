@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jal import error_laws, min_cost, training_price
+from jal import error_laws, labelling, min_cost, training_price
 from jal.min_cost import THETAS, Course, Terms
 from jal.training_price import TrainingPrice
 
@@ -153,3 +153,52 @@ def simulate(
         batch = course.batch
         size += batch
     return {"rounds": rows, "stop": course.stop, **rows[-1]}
+
+
+def classifier(world: World, labels: np.ndarray, seed: int):
+    """A model whose errors follow the formula: the `train` of a `labelling.Candidate`.
+
+    Every item has a hardness, its quantile in the pool. The model is the surer the
+    easier an item is, and wrong with the probability that makes the errors of the most
+    confident share theta those of the formula; an item that one model gets wrong, a
+    weaker one does, too.
+
+    Args:
+      world: the formula.
+      labels: [N] the true classes, two or more.
+      seed: of hardness and luck.
+    """
+    draws = np.random.default_rng(seed)
+    hardness = draws.permutation(len(labels)) / len(labels)
+    luck = draws.uniform(size=len(labels))
+    num_classes = int(labels.max()) + 1
+
+    def train(indices, bought):
+        del bought
+        size = len(indices)
+        falling = size**-world.gamma * np.exp(-size / world.k)
+        # The derivative of theta eps by theta.
+        chance = (4 * world.a * hardness**3 + world.c) * falling
+        wrong = luck < chance
+        predicted = np.where(wrong, (labels + 1) % num_classes, labels)
+        return labelling.Predictions(predicted, 1 - hardness, seconds=1e-6 * size)
+
+    return train
+
+
+def label_world(
+    world: World, terms: Terms, price: TrainingPrice, *, seed: int
+) -> labelling.Result:
+    """Labels a pool of two classes by the driver itself, with a model by formula."""
+    truth = np.random.default_rng(seed).integers(0, 2, terms.num_items)
+    candidate = labelling.Candidate(classifier(world, truth, seed), price)
+    result = labelling.label(
+        jax.random.key(seed),
+        {"formula": candidate},
+        lambda indices: truth[indices],
+        terms,
+        num_classes=2,
+        progress=False,
+        ask_at_most=terms.num_items,
+    )
+    return result, float(np.mean(result.labels != truth))

@@ -466,15 +466,16 @@ def advance(
     elif course.dear >= 2:
         stop = (
             f"the best plan costs {course.cost:.2f} USD, not less than "
-            f"{humans_alone:.2f} USD for humans alone"
+            f"{humans_alone:.2f} USD for humans"
         )
     elif course.rises >= 2:
         stop = f"the predicted cost rose twice in a row, to {course.cost:.2f} USD"
     elif course.passed >= (1 if course.stable else 2):
-        stop = (
-            f"no larger training set is predicted to be cheaper than {course.cost:.2f} "
-            "USD"
-        )
+        stop = "no larger training set is predicted to be cheaper"
+        if course.cost >= humans_alone:
+            stop += (
+                f", nor any plan to cost less than {humans_alone:.2f} USD for humans"
+            )
     if stop is not None:
         return course._replace(batch=0, stop=stop)
     if plan is None or not course.stable:
