@@ -55,6 +55,9 @@ def table2(
 @app.command()
 def sweep(
     data: Dataset = "fashion_mnist",
+    batches: Annotated[
+        str, typer.Option(help="Shares of the pool, separated by commas.")
+    ] = ",".join(map(str, BATCHES)),
     seeds: Seeds = 3,
     workers: Workers = 0,
     out: Out = OUT,
@@ -64,7 +67,7 @@ def sweep(
 
     Example: python -m experiments.min_cost sweep --data fashion_mnist --seeds 3
     """
-    arms = [*table2_arms(constraints=("overall",)), *map(fixed, BATCHES)]
+    arms = [*table2_arms(constraints=("overall",)), *map(fixed, _shares(batches))]
     _compare("sweep", Config(data), arms, seeds, workers, out, data_dir)
 
 
@@ -75,6 +78,21 @@ def table2_arms(constraints=("overall", "set")) -> list[Arm]:
         for constraint in constraints
         for service in ("Amazon", "Satyam")
     ]
+
+
+def _shares(text: str) -> list[float]:
+    try:
+        shares = [float(part) for part in text.split(",")]
+    except ValueError:
+        shares = []
+    if not shares or not all(0 < share < 1 for share in shares):
+        typer.echo(
+            f"error: --batches {text!r}; expected shares above 0 and below 1, such as "
+            "0.05,0.1",
+            err=True,
+        )
+        raise typer.Exit(2)
+    return shares
 
 
 def _compare(command, config, arms, seeds, workers, out, data_dir):

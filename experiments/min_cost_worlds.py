@@ -118,7 +118,8 @@ def simulate(
             found = np.diff(counts * true, prepend=0).clip(0)
             items = np.diff(counts, prepend=0).clip(1)
             found = np.cumsum(draws.binomial(items, np.minimum(found / items, 1)))
-            rate, weight = map(np.asarray, error_laws.rates(counts, found))
+            measured = error_laws.rates(jnp.asarray(counts), jnp.asarray(found))
+            rate, weight = map(np.asarray, measured)
         sizes[number], rates[number], weights[number] = size, rate, weight
         _, machine = min_cost.machine_share(
             terms,
@@ -188,8 +189,12 @@ def classifier(world: World, labels: np.ndarray, seed: int):
 
 def label_world(
     world: World, terms: Terms, price: TrainingPrice, *, seed: int
-) -> labelling.Result:
-    """Labels a pool of two classes by the driver itself, with a model by formula."""
+) -> tuple[labelling.Result, float]:
+    """Labels a pool of two classes by the driver itself, with a model by formula.
+
+    Returns:
+      The result, and the share of labels that are wrong.
+    """
     truth = np.random.default_rng(seed).integers(0, 2, terms.num_items)
     candidate = labelling.Candidate(classifier(world, truth, seed), price)
     result = labelling.label(

@@ -1,4 +1,4 @@
-"""The command line: `jal score`, `jal select` and `jal acquisitions`."""
+"""The command line: `jal score`, `jal select`, `jal plan`, `jal acquisitions`."""
 
 import os
 import sys
@@ -26,6 +26,7 @@ from jal._cli_hosts import (
     work_for_parent,
 )
 from jal._cli_output import columns, mistakes_in_one_line
+from jal._cli_plan import make_plan
 from jal._cli_score import TABLE, check_score, job, report_scores
 from jal._cli_select import METHODS, choose_items
 
@@ -105,6 +106,31 @@ Example:
   jal select scores.npy --costs costs.npy --beta 0.3 --budget 5000 --out batch.csv
   jal select scores.npy -k 100 --method k-center --features features.npy \\
     --labeled labeled.npy --out batch.csv
+"""
+
+PLAN_HELP = """Plan the labelling of a whole pool at minimum cost, before paying for it.
+
+From the errors of a model at a few training sizes, and the prices of labels and of
+training, says how many labels to train on, which share of the pool the model then
+labels, and what all of it costs: the plan of MCAL. Writes the cost curve as a plot.
+
+--errors is a CSV file with the columns size, theta, tested and errors: trained on so
+many labels, of the most confident share theta of the test set so many items were looked
+at, and so many of them were wrong. Three sizes are needed for a law, and the test set
+should be large enough for errors to be counted: some thousands.
+
+\b
+Example:
+  size,theta,tested,errors
+  600,0.25,750,12
+  600,0.5,1500,90
+  1200,0.25,750,5
+  1200,0.5,1500,61
+  1800,0.25,750,3
+  1800,0.5,1500,45
+\b
+  jal plan --pool 60000 --price 0.04 --max-error 0.05 --errors profile.csv \\
+    --training-price 0.0003 --out plan.png
 """
 
 
@@ -301,6 +327,62 @@ def _select(
             exponent=exponent,
             seed=seed,
             out=out,
+        )
+
+
+@app.command("plan", help=PLAN_HELP)
+def _plan(
+    pool: Annotated[int, typer.Option(min=1, help="How many items there are.")],
+    price: Annotated[float, typer.Option(help="Of a label, in USD.")],
+    errors: Annotated[Path, typer.Option(help="The CSV file of measured errors.")],
+    max_error: Annotated[
+        float, typer.Option(help="Greatest share of wrong labels.")
+    ] = 0.05,
+    training_price: Annotated[
+        float, typer.Option(help="Of a training image, all epochs together, in USD.")
+    ] = 0.0,
+    test_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Labels of the test set. Default: the most tested."),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Labels bought a round. Default: 1 % of the pool."),
+    ] = None,
+    constraint: Annotated[
+        str,
+        typer.Option(
+            help="What must be below --max-error: overall, or set (the model's)."
+        ),
+    ] = "overall",
+    theta_base: Annotated[
+        str, typer.Option(help="What theta is a share of: pool, or remaining.")
+    ] = "pool",
+    confidence: Annotated[
+        float | None,
+        typer.Option(help="Use Wilson's upper bound of errors: z, such as 1.645."),
+    ] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Fit a power law without truncation.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="The plot, a .png file.")] = Path(
+        "plan.png"
+    ),
+) -> None:
+    with mistakes_in_one_line():
+        make_plan(
+            pool,
+            price,
+            max_error,
+            errors,
+            training_price_per_image=training_price,
+            test_size=test_size,
+            batch=batch,
+            truncated=not plain,
+            out=out,
+            constraint=constraint,
+            theta_base=theta_base,
+            confidence=confidence,
         )
 
 

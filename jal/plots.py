@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, which colour-blind readers tell apart, without the yellow
 # that is hard to see on white. Random selection is the grey that the others are held
 # against.
-_COLORS = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+COLORS = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 _LINES = "-", "--", ":"
 _RANDOM = "#555555"
 _MARKERS = "D", "^", "v", "P", "X"
 _BETA = re.compile(r"(?P<family>.*\S)\s+beta=(?P<beta>[0-9.eE+-]+)")
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 11,
     "axes.titlesize": 12,
     "axes.spines.top": False,
@@ -84,7 +84,7 @@ def learning_curves(
     if not summaries:
         raise ValueError("curves is empty; give at least one name: (x, y)")
     styles = _line_styles(summaries)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8, 5), layout="constrained")
         axes = figure.add_subplot()
         for name, (x, mean, spread) in summaries.items():
@@ -169,7 +169,7 @@ def cost_accuracy(
     styles = _marker_styles(groups)
     drawn = [cost for panel in points.values() for cost, _ in panel.values()]
     seeds = {np.size(np.asarray(cost)) for cost in drawn}
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         size = (1 + 4.7 * len(points), 5.2)
         figure = Figure(figsize=size, layout="constrained")
         handles = {}
@@ -249,7 +249,7 @@ def stage_bars(
             )
     styles = _line_styles(summaries)
     width = 0.8 / len(summaries)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8, 4.5), layout="constrained")
         axes = figure.add_subplot()
         for number, (name, (_, mean, spread)) in enumerate(summaries.items()):
@@ -344,7 +344,7 @@ def histograms(
     if not shares:
         raise ValueError("counts is empty; give at least one name: [bins]")
     styles = _line_styles(dict.fromkeys([*names, *shares]))
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8, 0.9 + 1.5 * len(shares)), layout="constrained")
         panels = figure.subplots(len(shares), sharex=True, sharey=True, squeeze=False)
         for axes, (name, share) in zip(panels[:, 0], shares.items(), strict=True):
@@ -423,7 +423,7 @@ def _line_styles(names):
     scaled = [members for members in groups.values() if None not in members]
     # Shades of a scale begin with blues: other lines then begin with the next colour.
     styles: dict[str, Any] = {
-        name: (_COLORS[i % len(_COLORS)], _LINES[i // len(_COLORS) % len(_LINES)])
+        name: (COLORS[i % len(COLORS)], _LINES[i // len(COLORS) % len(_LINES)])
         for i, name in enumerate(single, start=len(scaled) > 0)
     }
     for i, members in enumerate(scaled):
@@ -520,7 +520,7 @@ def _marker_styles(groups):
     lines = [group for group in others if len(groups[group]) > 1]
     single = [group for group in others if len(groups[group]) == 1]
     styles = {
-        group: (_COLORS[i % len(_COLORS)], "o" if group in lines else None)
+        group: (COLORS[i % len(COLORS)], "o" if group in lines else None)
         for i, group in enumerate(lines + single)
     }
     for i, group in enumerate(single):

@@ -5,7 +5,7 @@ Dollars are USD; R rounds.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -52,7 +52,7 @@ def check(price: TrainingPrice) -> None:
         )
 
 
-def of_fit(price: TrainingPrice, size):
+def of_fit(price: TrainingPrice, size: Any) -> Any:
     """What one training costs.
 
     Args:
@@ -68,7 +68,7 @@ def of_fit(price: TrainingPrice, size):
     return price.fixed + price.per_image * size + price.per_image_squared * size**2
 
 
-def by_rounds(price: TrainingPrice, start, stop, rounds):
+def by_rounds(price: TrainingPrice, start: Any, stop: Any, rounds: Any) -> Any:
     """What training costs in N equal rounds from one size to another.
 
     sum over i = 1..N of the price of a training on start + i (stop - start) / N images.
@@ -102,7 +102,7 @@ def by_rounds(price: TrainingPrice, start, stop, rounds):
     return total * (rounds > 0)
 
 
-def by_batches(price: TrainingPrice, start, stop, batch):
+def by_batches(price: TrainingPrice, start: Any, stop: Any, batch: Any) -> Any:
     """What training costs from one size to another in batches of a fixed size.
 
     The sizes are start + batch, start + 2 batch, ..., and at last stop.
@@ -149,21 +149,21 @@ def from_seconds(
     """
     from scipy.optimize import nnls
 
-    b, seconds = np.asarray(sizes, float), np.asarray(seconds, float)
-    if b.shape != seconds.shape or b.ndim != 1 or not b.size:
+    b, took = np.asarray(sizes, float), np.asarray(seconds, float)
+    if b.shape != took.shape or b.ndim != 1 or not b.size:
         raise ValueError(
-            f"sizes has shape {b.shape} and seconds {seconds.shape}; expected [R], R>=1"
+            f"sizes has shape {b.shape} and seconds {took.shape}; expected [R], R >= 1"
         )
     for name, values in (
         ("sizes", b),
-        ("seconds", seconds),
+        ("seconds", took),
         ("dollars_per_hour", np.asarray([dollars_per_hour])),
     ):
         if not ((values > 0) & np.isfinite(values)).all():
-            raise ValueError(f"{name}={values}; all must be above 0")
+            raise ValueError(f"{name}={values.tolist()}; all must be above 0")
     design = np.stack([np.ones_like(b), b], axis=1)
     if len(np.unique(b)) < 2:
         design[:, 0] = 0  # one size cannot tell a constant from a slope
-    (fixed, per_image), _ = nnls(design / seconds[:, None], np.ones_like(b))
+    (fixed, per_image), _ = nnls(design / took[:, None], np.ones_like(b))
     per_second = dollars_per_hour / 3600
     return TrainingPrice(float(fixed * per_second), float(per_image * per_second))

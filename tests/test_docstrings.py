@@ -18,6 +18,8 @@ PAPERS = {
     "batchbald": ["batch_bald", "joint_mutual_information"],
     "cost": ["cost_ratio", "perimeter", "annotation_cost"],
     "diversity": ["k_center", "badge"],
+    "error_laws": ["profile", "upper_bound", "fit", "predict", "rising"],
+    "labelling": ["adaptive", "label"],
     "learners": ["regressor", "with_ranker"],
     "losses": [
         "hinge_ranking",
@@ -26,6 +28,7 @@ PAPERS = {
         "fooling",
         "discrimination",
     ],
+    "min_cost": ["machine_share", "search", "plan", "spread_rounds", "advance"],
     "networks": ["GalCNN", "Ranker", "ResNet", "VAE", "Discriminator"],
     "numerics": ["merge_moments"],
     "pool": ["stream"],
@@ -38,6 +41,7 @@ PAPERS = {
     ],
     "selection": ["power", "diversify", "within_budget"],
     "strategies": ["from_scores", "learning_loss", "coreset", "badge", "batch_bald"],
+    "training_price": ["by_rounds"],
     "vaal": ["make_step", "vaal", "ta_vaal", "epochs_of"],
 }
 
