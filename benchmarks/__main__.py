@@ -24,6 +24,7 @@ from benchmarks import (
     acquisition,
     adversarial,
     batch_selection,
+    error_laws,
     large_pool,
     loop,
     mc_dropout,
@@ -38,6 +39,7 @@ CASES = {
     "mc-dropout": mc_dropout.measure,
     "batch-selection": batch_selection.measure,
     "adversarial": adversarial.measure,
+    "error-laws": error_laws.measure,
     "large-pool": large_pool.measure,
     "devices": large_pool.measure_devices,
 }

@@ -30,7 +30,7 @@ class Network(NamedTuple):
     """A network that may do the labelling.
 
     Attributes:
-      make: (classes, mean, sd) -> module.
+      make: (classes, mean, sd) -> module; mean and sd are of the images' channels.
       price: USD for a training image.
     """
 
@@ -43,15 +43,24 @@ def _small(classes, mean, sd):
     return networks.GalCNN(classes, channels=(16, 32), kernel=3)
 
 
-def _resnet(**options):
-    return lambda classes, mean, sd: networks.ResNet(
-        classes, mean=mean, sd=sd, **options
-    )
+def _scaled(make, **options):
+    return lambda classes, mean, sd: make(classes, mean=mean, sd=sd, **options)
 
 
 NETWORKS = {
     # For two cores: 3x3 convolutions, dropout, one dense layer.
     "small CNN": Network(_small, CHEAP),
+    "small ResNet": Network(
+        _scaled(networks.ResNet, width=16, blocks=(1, 1, 1)), MIDDLE
+    ),
+    # As the paper names them.
+    "CNN-18": Network(_scaled(networks.cnn18), CHEAP),
+    "ResNet-18": Network(_scaled(networks.ResNet), MIDDLE),
+    "ResNet-50": Network(_scaled(networks.resnet50), DEAR),
+    # As the release has them under the same names.
+    "plain CNN": Network(_scaled(networks.PlainCNN), CHEAP),
+    "ResNet-20": Network(_scaled(networks.resnet20), MIDDLE),
+    "ResNet-56": Network(_scaled(networks.resnet56), DEAR),
 }
 
 

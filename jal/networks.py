@@ -275,22 +275,52 @@ _Conv = functools.partial(
 
 
 class _BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut."""
+    """Two 3x3 convolutions and a shortcut.
+
+    With biases, as in Keras's example, a shortcut that changes shape is a convolution
+    and nothing more.
+    """
 
     channels: int
     stride: int
+    skip: bool = True
+    bias: bool = False
 
     @nn.compact
     def __call__(self, x, train: bool):
-        conv = functools.partial(_Conv, self.channels, kernel_init=_HE)
+        conv = functools.partial(
+            _Conv, self.channels, kernel_init=_HE, use_bias=self.bias
+        )
         norm = functools.partial(nn.BatchNorm, not train, momentum=0.9)
         # One pixel on each side, where "SAME" would pad one side of a stride.
         ends = ((1, 1), (1, 1))
         y = conv((3, 3), strides=self.stride, padding=ends)(x)
         y = nn.relu(norm()(y))
         y = norm()(conv((3, 3), padding=ends)(y))
+        if not self.skip:
+            return nn.relu(y)
         if x.shape != y.shape:
-            x = norm()(conv((1, 1), strides=self.stride)(x))
+            x = conv((1, 1), strides=self.stride)(x)
+            x = x if self.bias else norm()(x)
+        return nn.relu(x + y)
+
+
+class _Bottleneck(nn.Module):
+    """A 3x3 convolution between two of 1x1, the last with four times the channels."""
+
+    channels: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        conv = functools.partial(_Conv, kernel_init=_HE)
+        norm = functools.partial(nn.BatchNorm, not train, momentum=0.9)
+        y = nn.relu(norm()(conv(self.channels, (1, 1))(x)))
+        ends = ((1, 1), (1, 1))
+        y = conv(self.channels, (3, 3), strides=self.stride, padding=ends)(y)
+        y = norm()(conv(4 * self.channels, (1, 1))(nn.relu(norm()(y))))
+        if x.shape != y.shape:
+            x = norm()(conv(4 * self.channels, (1, 1), strides=self.stride)(x))
         return nn.relu(x + y)
 
 
@@ -326,15 +356,19 @@ class Ranker(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Residual network for small images: 3x3 stem without pooling, basic blocks.
+    """Residual network for small images: a 3x3 stem without pooling, then blocks.
 
     The defaults are the ResNet-18 of CIFAR-10, 11,173,962 parameters without a ranker.
+    `resnet50`, `cnn18`, `resnet20` and `resnet56` are others of the family.
 
     Attributes:
       outputs: C.
       width: channels of the stem and of the first stage; each stage doubles them.
       blocks: basic blocks of each stage; every stage but the first halves the image.
       ranker: whether `loss_score` is predicted too, from the maps of all stages.
+      bottleneck: blocks of 1x1, 3x3 and 1x1 convolutions with four times the channels.
+      skip: whether blocks have shortcuts.
+      bias: convolutions with biases, and shortcuts without normalisation.
       mean: of each channel of the images in [0, 1], subtracted before all else.
       sd: of each channel, divided by.
 
@@ -353,6 +387,9 @@ class ResNet(nn.Module):
     width: int = 64
     blocks: Sequence[int] = (2, 2, 2, 2)
     ranker: bool = False
+    bottleneck: bool = False
+    skip: bool = True
+    bias: bool = False
     mean: Sequence[float] = (0.0,)
     sd: Sequence[float] = (1.0,)
 
@@ -375,13 +412,19 @@ class ResNet(nn.Module):
         """
         del stochastic
         x = standardize(x, self.mean, self.sd)
-        x = _Conv(self.width, (3, 3), padding="SAME", kernel_init=_HE)(x)
+        stem = functools.partial(_Conv, padding="SAME", use_bias=self.bias)
+        x = stem(self.width, (3, 3), kernel_init=_HE)(x)
         x = nn.relu(nn.BatchNorm(not train, momentum=0.9)(x))
+        block_of = functools.partial(_BasicBlock, skip=self.skip, bias=self.bias)
+        if self.bottleneck:
+            if self.bias or not self.skip:
+                raise ValueError("bottleneck blocks have shortcuts and no biases")
+            block_of = _Bottleneck
         maps = []
         for stage, blocks in enumerate(self.blocks):
             for block in range(blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
-                x = _BasicBlock(self.width * 2**stage, stride)(x, train)
+                x = block_of(self.width * 2**stage, stride)(x, train)
             maps.append(x)
         features = jnp.mean(x, axis=(1, 2))
         logits = nn.Dense(self.outputs, kernel_init=_TORCH)(features)
@@ -392,6 +435,123 @@ class ResNet(nn.Module):
             trunk_gradient * each + (1 - trunk_gradient) * stop(each) for each in maps
         ]
         return Outputs(logits=logits, features=features, loss_score=Ranker()(scaled))
+
+
+def resnet50(outputs: int = 10, **options) -> ResNet:
+    """ResNet-50 for small images: bottleneck blocks, 23,520,842 parameters.
+
+    Args:
+      outputs: C.
+      **options: of `ResNet`.
+
+    Returns:
+      The module.
+
+    >>> resnet50(100).blocks
+    (3, 4, 6, 3)
+
+    Reference: He, Zhang, Ren and Sun, "Deep residual learning for image recognition",
+    2016, table 1.
+    """
+    return ResNet(outputs, blocks=(3, 4, 6, 3), bottleneck=True, **options)
+
+
+def cnn18(outputs: int = 10, **options) -> ResNet:
+    """ResNet-18 without its shortcuts, 11,000,138 parameters.
+
+    Args:
+      outputs: C.
+      **options: of `ResNet`.
+
+    Returns:
+      The module.
+
+    >>> cnn18().skip
+    False
+
+    Reference: Qiu, Chintalapudi and Govindan, "MCAL: minimum cost human-machine active
+    labeling", 2023, section 5 (CNN18).
+    """
+    return ResNet(outputs, skip=False, **options)
+
+
+def resnet20(outputs: int = 10, **options) -> ResNet:
+    """ResNet-20: three stages of three blocks, 16 to 64 channels, 273,066 parameters.
+
+    Args:
+      outputs: C.
+      **options: of `ResNet`.
+
+    Returns:
+      The module.
+
+    >>> resnet20().width
+    16
+
+    Reference: He, Zhang, Ren and Sun, "Deep residual learning for image recognition",
+    2016, section 4.2, with the biases of Keras's example.
+    """
+    return ResNet(outputs, width=16, blocks=(3, 3, 3), bias=True, **options)
+
+
+def resnet56(outputs: int = 10, **options) -> ResNet:
+    """ResNet-56: three stages of nine blocks, 16 to 64 channels, 857,706 parameters.
+
+    Args:
+      outputs: C.
+      **options: of `ResNet`.
+
+    Returns:
+      The module.
+
+    >>> resnet56().blocks
+    (9, 9, 9)
+
+    Reference: as `resnet20`, 2016.
+    """
+    return ResNet(outputs, width=16, blocks=(9, 9, 9), bias=True, **options)
+
+
+class PlainCNN(nn.Module):
+    """Three stages of three 3x3 convolutions, each with max pooling and dropout.
+
+    Attributes:
+      outputs: C.
+      width: channels of the first stage; the next two double them.
+      rate: of the dropout after each stage.
+      mean: of each channel of the images in [0, 1], subtracted before all else.
+      sd: of each channel, divided by.
+
+    >>> x = jnp.zeros((2, 32, 32, 3), jnp.uint8)
+    >>> outputs, _ = PlainCNN().init_with_output(jax.random.key(0), x)
+    >>> outputs.logits.shape, outputs.features.shape
+    ((2, 10), (2, 64))
+
+    Reference: Qiu, Chintalapudi and Govindan, "MCAL: minimum cost human-machine active
+    labeling", 2023, the release's CNN18.
+    """
+
+    outputs: int = 10
+    width: int = 16
+    rate: float = 0.25
+    mean: Sequence[float] = (0.0,)
+    sd: Sequence[float] = (1.0,)
+
+    @nn.compact
+    def __call__(self, x, *, train: bool = False, stochastic: bool = False) -> Outputs:
+        """Maps images [B, H, W] or [B, H, W, channels] to `Outputs`."""
+        del train
+        x = standardize(x, self.mean, self.sd)
+        for stage in range(3):
+            for _ in range(3):
+                channels = self.width * 2**stage
+                conv = _Conv(channels, (3, 3), use_bias=True, kernel_init=_HE)
+                x = nn.relu(conv(x))
+            x = max_pool(x, 2)
+            x = nn.Dropout(self.rate, deterministic=not stochastic)(x)
+        features = jnp.mean(x, axis=(1, 2))
+        logits = nn.Dense(self.outputs, kernel_init=_TORCH)(features)
+        return Outputs(logits=logits, features=features)
 
 
 class VAE(nn.Module):

@@ -465,6 +465,11 @@ def count_all(module, *inputs):
     [
         (networks.ResNet(), [(1, 32, 32, 3)], 11_173_962),
         (networks.ResNet(ranker=True), [(1, 32, 32, 3)], 11_173_962 + 123_905),
+        (networks.resnet50(), [(1, 32, 32, 3)], 23_520_842),
+        (networks.cnn18(), [(1, 32, 32, 3)], 11_000_138),
+        (networks.resnet20(), [(1, 32, 32, 3)], 273_066),
+        (networks.resnet56(), [(1, 32, 32, 3)], 857_706),
+        (networks.PlainCNN(), [(1, 32, 32, 3)], 121_226),
         (networks.VAE(), [(1, 32, 32, 3), (1,)], 22_851_523),
         (networks.VAE(conditioned=False), [(1, 32, 32, 3)], 22_835_139),
         (networks.Discriminator(), [(1, 32), (1,)], 280_577),
@@ -473,6 +478,57 @@ def count_all(module, *inputs):
 )
 def test_published_numbers_of_parameters(module, inputs, expected):
     assert count_all(module, *(jnp.zeros(shape) for shape in inputs)) == expected
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        networks.ResNet(4, width=2, blocks=(1,), bottleneck=True),
+        networks.ResNet(4, width=2, blocks=(1,), skip=False, bias=True),
+        networks.PlainCNN(4, width=2),
+    ],
+)
+def test_the_family_predicts_and_trains(module):
+    x = jax.random.uniform(KEY, (2, 8, 8, 1))
+    init, apply = networks.from_linen(module, x)
+    params, state = init(KEY)
+
+    def loss(params):
+        outputs, new = apply(params, state, x, KEY, True)
+        return jnp.mean(outputs.logits**2), new
+
+    (_, new), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    assert jax.tree.structure(new) == jax.tree.structure(state)
+    assert all(jnp.any(g != 0) for g in jax.tree.leaves(gradient)[-4:])
+    outputs, _ = apply(params, state, x)
+    assert outputs.logits.shape == (2, 4) and jnp.isfinite(outputs.logits).all()
+
+
+def test_a_shortcut_is_what_a_block_adds():
+    x = jax.random.uniform(KEY, (2, 6, 6, 4))
+    with_skip = networks._BasicBlock(4, 1)
+    without = networks._BasicBlock(4, 1, skip=False)
+    variables = with_skip.init(KEY, x, False)
+    # Both last layers are positive or not: relu(x + y) and relu(y).
+    added = with_skip.apply(variables, x, False)
+    alone = without.apply(variables, x, False)
+    np.testing.assert_allclose(
+        jnp.where(alone > 0, added - x, 0), alone, rtol=1e-5, atol=1e-6
+    )
+
+
+def test_plain_cnn_drops_only_when_asked():
+    x = jax.random.uniform(KEY, (1, 12, 12, 1))
+    init, apply = networks.from_linen(networks.PlainCNN(3, width=4), x)
+    params, state = init(KEY)
+    run = jax.jit(lambda key: apply(params, state, x, key, False)[0].logits)
+    assert (run(KEY) != run(None)).any()
+    np.testing.assert_array_equal(run(KEY), run(KEY))
+
+
+def test_bottlenecks_have_no_variants():
+    with pytest.raises(ValueError, match="bottleneck"):
+        networks.resnet50(skip=False).init(KEY, jnp.zeros((1, 8, 8, 1)))
 
 
 @pytest.mark.parametrize("side, sides", [(32, (32, 16, 8, 4)), (28, (28, 14, 7, 4))])
