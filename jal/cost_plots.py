@@ -269,7 +269,9 @@ def fits(
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(StrMethodFormatter("{x:,.12g}"))
             axis.set_minor_formatter(NullFormatter())
-        axes.set_xticks(sizes[:: max(1, len(sizes) // 6)])
+        # Doubling, so that no number stands over another.
+        doublings = np.arange(np.floor(np.log2(sizes.max() / sizes.min())) + 1)
+        axes.set_xticks(sizes.min() * 2**doublings)
         axes.legend(frameon=False, fontsize=9)
         if title is not None:
             axes.set_title(title, loc="left")
@@ -315,7 +317,7 @@ def course(
         top.annotate(
             "bought",
             (1, rounds[0]["size"]),
-            (0, 8),
+            (-4, 12),
             color=COLORS[0],
             textcoords="offset points",
         )
