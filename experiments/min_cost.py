@@ -21,6 +21,8 @@ from experiments import min_cost_report as report
 from experiments import min_cost_worlds as worlds
 from experiments import paired, runs
 from experiments.min_cost_runs import (
+    DEFAULT,
+    NETWORKS,
     PRICES,
     Arm,
     Config,
@@ -48,6 +50,11 @@ Dataset = Annotated[
     str,
     typer.Option(help="fashion_mnist, mnist, cifar10, or the path of an .npz file."),
 ]
+NetworkName = Annotated[str, typer.Option(help=f"One of: {', '.join(NETWORKS)}.")]
+Epochs = Annotated[int, typer.Option(min=1, help="Of each training.")]
+Augment = Annotated[
+    bool, typer.Option("--augment", help="Shift and mirror the training images.")
+]
 DataDir = Annotated[
     str | None, typer.Option(help="TFDS directory; default: TFDS_DATA_DIR.")
 ]
@@ -57,6 +64,9 @@ BATCHES = (0.01, 0.02, 0.035, 0.05, 0.1, 0.15, 0.2)
 @app.command()
 def table2(
     data: Dataset = "fashion_mnist",
+    network: NetworkName = DEFAULT,
+    epochs: Epochs = 20,
+    augment: Augment = False,
     seeds: Seeds = 3,
     workers: Workers = 0,
     out: Out = OUT,
@@ -66,7 +76,9 @@ def table2(
 
     Example: python -m experiments.min_cost table2 --data fashion_mnist --seeds 3
     """
-    _compare("table2", Config(data), table2_arms(), seeds, workers, out, data_dir)
+    config = Config(data, epochs=epochs, augment=augment)
+    arms = table2_arms(_names(network))
+    _compare("table2", config, arms, seeds, workers, out, data_dir)
 
 
 @app.command()
@@ -75,6 +87,9 @@ def sweep(
     batches: Annotated[
         str, typer.Option(help="Shares of the pool, separated by commas.")
     ] = ",".join(map(str, BATCHES)),
+    network: NetworkName = DEFAULT,
+    epochs: Epochs = 20,
+    augment: Augment = False,
     seeds: Seeds = 3,
     workers: Workers = 0,
     out: Out = OUT,
@@ -84,8 +99,32 @@ def sweep(
 
     Example: python -m experiments.min_cost sweep --data fashion_mnist --seeds 3
     """
-    arms = [*table2_arms(constraints=("overall",)), *map(fixed, _shares(batches))]
-    _compare("sweep", Config(data), arms, seeds, workers, out, data_dir)
+    config = Config(data, epochs=epochs, augment=augment)
+    arms = table2_arms(_names(network), constraints=("overall",))
+    arms += [fixed(share, network) for share in _shares(batches)]
+    _compare("sweep", config, arms, seeds, workers, out, data_dir)
+
+
+@app.command()
+def architectures(
+    networks: Annotated[
+        str, typer.Option(help=f"To choose from, of: {', '.join(NETWORKS)}.")
+    ] = "small CNN,small ResNet",
+    data: Dataset = "fashion_mnist",
+    epochs: Epochs = 20,
+    augment: Augment = False,
+    seeds: Seeds = 1,
+    workers: Workers = 0,
+    out: Out = OUT,
+    data_dir: DataDir = None,
+) -> None:
+    """MCAL choosing among networks, all of its exploration paid for.
+
+    Example: python -m experiments.min_cost architectures --networks "ResNet-18,CNN-18"
+    """
+    config = Config(data, epochs=epochs, augment=augment)
+    arms = table2_arms(_names(networks), constraints=("overall",))
+    _compare("architectures", config, arms, seeds, workers, out, data_dir)
 
 
 @app.command()
@@ -239,13 +278,27 @@ def _world_text(name, found) -> str:
     )
 
 
-def table2_arms(constraints=("overall", "set")) -> list[Arm]:
+def table2_arms(
+    candidates: tuple[str, ...] = (DEFAULT,), constraints=("overall", "set")
+) -> list[Arm]:
     """MCAL at the price of each service, by each constraint."""
     return [
-        mcal(service, constraint)
+        mcal(service, constraint, candidates)
         for constraint in constraints
-        for service in ("Amazon", "Satyam")
+        for service in PRICES
     ]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(","))
+    unknown = [name for name in names if name not in NETWORKS]
+    if unknown or len(set(names)) < len(names):
+        typer.echo(
+            f"error: networks {text!r}; each once, and only of: {', '.join(NETWORKS)}",
+            err=True,
+        )
+        raise typer.Exit(2)
+    return names
 
 
 def _shares(text: str) -> list[float]:

@@ -92,7 +92,7 @@ def _batches(record: Record) -> list[int]:
 
 def _fixed(arms) -> dict[float, dict[int, Record]]:
     """Batch -> seed -> record, of the batches that all these seeds have."""
-    seeds = set(arms.get("MCAL Amazon", {}))
+    seeds = {seed for runs in _mcal(arms).values() for seed in runs}
     return {
         next(iter(runs.values()))["batch"]: runs
         for name, runs in arms.items()
@@ -100,9 +100,19 @@ def _fixed(arms) -> dict[float, dict[int, Record]]:
     }
 
 
+def _mcal(arms) -> dict[str, dict[int, Record]]:
+    """Service -> seed -> record of MCAL by the paper's constraint, of one network."""
+    return {
+        service: runs
+        for service in PRICES
+        for name, runs in arms.items()
+        if name.partition(",")[0] == f"MCAL {service}"
+    }
+
+
 def _claims(arms, data) -> dict[str, dict]:
     claims = {}
-    mcal = {s: arms[f"MCAL {s}"] for s in PRICES if f"MCAL {s}" in arms}
+    mcal = _mcal(arms)
     limit = 0.05
     over = [
         f"{name} seed {seed}: {record['error']:.2%}"
@@ -257,20 +267,22 @@ def figures(records: Sequence[Record], data: str) -> dict:
             costs, humans_alone=alone, title=title
         )
         batches = _fixed(arms)
-        if len(batches) > 1 and f"MCAL {service}" in arms:
-            order = sorted(batches)
-            seeds = sorted(arms["MCAL Amazon"])
+        mcal = _mcal(arms).get(service, {})
+        if len(batches) > 1 and mcal:
+            order, seeds = sorted(batches), sorted(mcal)
             found[f"batches-{service}"] = cost_plots.cost_by_batch(
                 order,
                 [[batches[b][s]["cost"][service] for b in order] for s in seeds],
-                mcal=[arms[f"MCAL {service}"][s]["cost"][service] for s in seeds],
+                mcal=[mcal[s]["cost"][service] for s in seeds],
                 humans_alone=alone,
                 title=title,
             )
-        first = arms.get(f"MCAL {service}", {}).get(0)
-        if first and first["rounds"][-1]["plan_cost"] is not None:
+        first = mcal.get(0)
+        if first and len(first["rounds"]) > 2:
+            name = first.get("candidate")
+            chosen = [r for r in first["rounds"] if r.get("candidate") == name]
             found[f"course-{service}"] = cost_plots.course(
-                first["rounds"], humans_alone=alone, title=f"{title}, seed 0"
+                chosen, humans_alone=alone, title=f"{title}, seed 0"
             )
     return found
 

@@ -47,9 +47,10 @@ def _scaled(make, **options):
     return lambda classes, mean, sd: make(classes, mean=mean, sd=sd, **options)
 
 
+DEFAULT = "small CNN"
 NETWORKS = {
     # For two cores: 3x3 convolutions, dropout, one dense layer.
-    "small CNN": Network(_small, CHEAP),
+    DEFAULT: Network(_small, CHEAP),
     "small ResNet": Network(
         _scaled(networks.ResNet, width=16, blocks=(1, 1, 1)), MIDDLE
     ),
@@ -81,7 +82,7 @@ class Arm(NamedTuple):
     batch: float | None = None
     constraint: str = "overall"
     confidence: float | None = None
-    candidates: tuple[str, ...] = ("small CNN",)
+    candidates: tuple[str, ...] = (DEFAULT,)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,15 +114,27 @@ class Config:
     subset: int | None = None
 
 
-def mcal(service: str, constraint: str = "overall", **options) -> Arm:
-    """MCAL at a service's price."""
+def mcal(
+    service: str, constraint: str = "overall", candidates: tuple[str, ...] = (DEFAULT,)
+) -> Arm:
+    """MCAL at a service's price, choosing from some networks."""
     name = f"MCAL {service}" + (" set" if constraint == "set" else "")
-    return Arm(name, PRICES[service], constraint=constraint, **options)
+    return Arm(
+        name + _suffix(candidates),
+        PRICES[service],
+        constraint=constraint,
+        candidates=candidates,
+    )
 
 
-def fixed(batch: float, **options) -> Arm:
+def fixed(batch: float, network: str = DEFAULT) -> Arm:
     """Active learning with a fixed batch, a share of the data set."""
-    return Arm(f"batch {batch:g}", batch=batch, **options)
+    name = f"batch {batch:g}{_suffix((network,))}"
+    return Arm(name, batch=batch, candidates=(network,))
+
+
+def _suffix(candidates: tuple[str, ...]) -> str:
+    return "" if candidates == (DEFAULT,) else f", {' or '.join(candidates)}"
 
 
 def load_data(config: Config, data_dir: str | None) -> tuple[np.ndarray, np.ndarray]:
