@@ -14,8 +14,8 @@ from jax import lax
 
 from benchmarks import peers, timing
 from benchmarks.timing import Program, row
-from jal import losses, networks, vaal
-from jal.convolution import cpu_compiler_options
+from jal import losses, networks, normalization, vaal
+from jal.convolution import conv_general_dilated, cpu_compiler_options
 
 TOLERANCE = 1e-3
 RATE = 5e-4
@@ -86,7 +86,136 @@ def one_setting(setting: Setting, repeats, limit):
         *rows,
         row(f"{name}: steps", rate, "1/s", by="jal"),
         row(f"{name}: of the matrix product's rate", 100 * share, "%", by="jal"),
+        *profile(setting, name, times, repeats),
     ]
+
+
+class Layer(NamedTuple):
+    """A convolution of the autoencoder: image and kernel, and whether transposed."""
+
+    x: tuple[int, ...]
+    kernel: tuple[int, ...]
+    transposed: bool
+
+
+def layers_of(setting: Setting) -> list[Layer]:
+    """The convolutions that batch normalisation follows."""
+    size, widths = setting.shape[0], (setting.shape[-1], *setting.channels)
+    found = []
+    for before, after in zip(widths[:-1], widths[1:], strict=True):
+        image = (setting.batch_size, size, size, before)
+        found.append(Layer(image, (4, 4, before, after), False))
+        size //= 2
+    size, widths = 4, setting.channels[::-1]
+    for before, after in zip(widths[:-1], widths[1:], strict=True):
+        image = (setting.batch_size, size, size, before)
+        found.append(Layer(image, (4, 4, before, after), True))
+        size *= 2
+    return found
+
+
+def profile(setting: Setting, name, times, repeats) -> list:
+    """What the parts of a step take on their own, once for each time they are needed.
+
+    What is left of the step is activations, copies between layouts, dense layers, the
+    optimisers and random numbers.
+    """
+    parts = {"convolutions": convolution_parts, "batch normalisation": norm_parts}
+    rows = []
+    for part, make in parts.items():
+        spent: dict[str, float] = {}
+        for layer in layers_of(setting):
+            programs = make(layer)
+            # Labelled and unlabelled with gradients, and again without.
+            for by, (forward, both) in programs.items():
+                pair = timing.side_by_side(
+                    {"jal": Program(forward), "both": Program(both)}, repeats
+                )
+                once = 2 * (pair["jal"].seconds + pair["both"].seconds)
+                if layer.transposed:
+                    once = 2 * pair["both"].seconds
+                spent[by] = spent.get(by, 0) + once
+        for by, seconds in spent.items():
+            if np.isfinite(times[by].seconds):
+                whole = times[by].seconds / setting.steps
+                share = f"{seconds / whole:.0%} of its step"
+                rows.append(row(f"{name}: {part}", 1e3 * seconds, "ms", by=by))
+                rows[-1]["note"] = share
+    return rows
+
+
+def convolution_parts(layer: Layer) -> dict:
+    """Forward, and forward with both gradients, of one convolution."""
+    if layer.transposed:
+        options = dict(padding=((2, 2),) * 2, lhs_dilation=(2, 2))
+        strides = (1, 1)
+    else:
+        options = dict(padding=((1, 1),) * 2)
+        strides = (2, 2)
+    convolve = lambda x, kernel: conv_general_dilated(
+        x, kernel, strides, dimension_numbers=("NHWC", "HWIO", "NHWC"), **options
+    )
+
+    def torch_module(nn):
+        make = nn.ConvTranspose2d if layer.transposed else nn.Conv2d
+        return make(*layer.kernel[2:], 4, stride=2, padding=1, bias=False)
+
+    return _forward_and_both(convolve, (layer.x, layer.kernel), torch_module)
+
+
+def norm_parts(layer: Layer) -> dict:
+    """The same of the batch normalisation behind it."""
+    batch, size, _, _ = layer.x
+    size = 2 * size if layer.transposed else size // 2
+    channels = layer.kernel[-1]
+    normalize = lambda x, scale, bias: normalization.normalize(
+        x, scale, bias, jnp.asarray(1e-5)
+    )[0]
+    shapes = ((batch, size, size, channels), (channels,), (channels,))
+    return _forward_and_both(normalize, shapes, lambda nn: nn.BatchNorm2d(channels))
+
+
+def _forward_and_both(function, shapes, torch_module) -> dict:
+    """By name: what runs the forward pass, and what runs the gradients, too."""
+    rng = np.random.default_rng(0)
+    arrays = [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes]
+    options = cpu_compiler_options()
+    gradient = jax.eval_shape(function, *arrays)
+    gradient = jnp.asarray(rng.normal(size=gradient.shape), jnp.float32)
+
+    def both(gradient, *arrays):
+        y, pull = jax.vjp(function, *arrays)
+        return y, pull(gradient)
+
+    forward = timing.compiled(function, *arrays, options=options).call
+    together = timing.compiled(both, gradient, *arrays, options=options).call
+    found = {
+        "jal": (
+            functools.partial(forward, *arrays),
+            functools.partial(together, gradient, *arrays),
+        )
+    }
+    if peers.installed("PyTorch"):
+        import torch
+        from torch import nn
+
+        put = lambda array: torch.from_numpy(
+            np.array(array).transpose(0, 3, 1, 2)
+        ).contiguous(memory_format=torch.channels_last)
+        module = torch_module(nn).to(memory_format=torch.channels_last)
+        x, upstream = put(arrays[0]).requires_grad_(True), put(gradient)
+
+        def run():
+            with torch.no_grad():
+                module(x)
+
+        def run_both():
+            x.grad = None
+            module.zero_grad()
+            module(x).backward(upstream)
+
+        found["PyTorch"] = (run, run_both)
+    return found
 
 
 def make_batch(setting: Setting) -> vaal.Batch:

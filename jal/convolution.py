@@ -130,11 +130,26 @@ def conv_general_dilated(
         padding = lax.padtype_to_pads(lhs.shape[1:-1], reach, window_strides, padding)
     padding = tuple((int(low), int(high)) for low, high in padding)
     options = (feature_group_count, precision, preferred_element_type)
+    if _is_product(rhs, padding, feature_group_count) and (
+        window_strides == ones == lhs_dilation
+    ):
+        return lax.dot_general(
+            lhs,
+            rhs.reshape(rhs.shape[-2:]),
+            (((lhs.ndim - 1,), (0,)), ((), ())),
+            precision=precision,
+            preferred_element_type=preferred_element_type,
+        )
     undivided = feature_group_count == 1 and window_strides == ones == rhs_dilation
     if undivided and lhs_dilation != ones:
         return _by_phases(lhs, rhs, lhs_dilation, padding, options)
     settings = (window_strides, padding, lhs_dilation, rhs_dilation, *options)
     return _convolution(settings, lhs, rhs)
+
+
+def _is_product(rhs, padding, groups) -> bool:
+    """Whether each pixel is mapped on its own: a matrix product, gradients included."""
+    return math.prod(rhs.shape[:-2]) == 1 == groups and not any(map(any, padding))
 
 
 def _by_phases(lhs, rhs, dilation, padding, options):

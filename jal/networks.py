@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jal import masked_dense
+from jal import masked_dense, normalization
 from jal.convolution import conv_general_dilated
 from jal.types import Outputs
 
@@ -263,6 +263,53 @@ def small_cnn(outputs: int | None = 10) -> GalCNN:
     return GalCNN(outputs, channels=(16, 32), strides=(2, 1))
 
 
+class BatchNorm(nn.Module):
+    """Batch normalisation over the last axis, with `jal.normalization`.
+
+    Has the variables of Flax's, and its values but for rounding.
+
+    Attributes:
+      use_running_average: True to score, False to train; here or in the call.
+      momentum: of the running averages.
+      epsilon: added to the variance.
+
+    >>> x = jnp.array([[1.0], [3.0]])
+    >>> y, variables = BatchNorm(False).init_with_output(jax.random.key(0), x)
+    >>> y.round(3).tolist(), sorted(variables)
+    ([[-1.0], [1.0]], ['batch_stats', 'params'])
+
+    Reference: Ioffe and Szegedy, "Batch normalization: accelerating deep network
+    training by reducing internal covariate shift", 2015.
+    """
+
+    use_running_average: bool | None = None
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x, use_running_average: bool | None = None):
+        """Maps [..., C] to [..., C]."""
+        averaged = nn.merge_param(
+            "use_running_average", self.use_running_average, use_running_average
+        )
+        channels = x.shape[-1:]
+        mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
+        variance = self.variable("batch_stats", "var", jnp.ones, channels)
+        scale = self.param("scale", nn.initializers.ones, channels)
+        bias = self.param("bias", nn.initializers.zeros, channels)
+        if averaged:
+            row = lambda values: values.reshape((1,) * (x.ndim - 1) + channels)
+            factor = jax.lax.rsqrt(variance.value + self.epsilon) * scale
+            return (x - row(mean.value)) * row(factor) + row(bias)
+        epsilon = jnp.asarray(self.epsilon, x.dtype)
+        y, now, spread = normalization.normalize(x, scale, bias, epsilon)
+        if not self.is_initializing():
+            move = lambda old, new: self.momentum * old + (1 - self.momentum) * new
+            mean.value = move(mean.value, now)
+            variance.value = move(variance.value, spread)
+        return y
+
+
 _HE = nn.initializers.he_normal()
 # Published initialisation of what is not mentioned: that of PyTorch.
 _TORCH = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -291,7 +338,7 @@ class _BasicBlock(nn.Module):
         conv = functools.partial(
             _Conv, self.channels, kernel_init=_HE, use_bias=self.bias
         )
-        norm = functools.partial(nn.BatchNorm, not train, momentum=0.9)
+        norm = functools.partial(BatchNorm, not train)
         # One pixel on each side, where "SAME" would pad one side of a stride.
         ends = ((1, 1), (1, 1))
         y = conv((3, 3), strides=self.stride, padding=ends)(x)
@@ -314,7 +361,7 @@ class _Bottleneck(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool):
         conv = functools.partial(_Conv, kernel_init=_HE)
-        norm = functools.partial(nn.BatchNorm, not train, momentum=0.9)
+        norm = functools.partial(BatchNorm, not train)
         y = nn.relu(norm()(conv(self.channels, (1, 1))(x)))
         ends = ((1, 1), (1, 1))
         y = conv(self.channels, (3, 3), strides=self.stride, padding=ends)(y)
@@ -414,7 +461,7 @@ class ResNet(nn.Module):
         x = standardize(x, self.mean, self.sd)
         stem = functools.partial(_Conv, padding="SAME", use_bias=self.bias)
         x = stem(self.width, (3, 3), kernel_init=_HE)(x)
-        x = nn.relu(nn.BatchNorm(not train, momentum=0.9)(x))
+        x = nn.relu(BatchNorm(not train)(x))
         block_of = functools.partial(_BasicBlock, skip=self.skip, bias=self.bias)
         if self.bottleneck:
             if self.bias or not self.skip:
@@ -623,7 +670,7 @@ class VAE(nn.Module):
             kernel_init=_TORCH_TRANSPOSED,
             conv_general_dilated=conv_general_dilated,
         )
-        self.norms = [nn.BatchNorm(momentum=0.9) for _ in range(7)]
+        self.norms = [BatchNorm() for _ in range(7)]
 
     def encode(self, x, train: bool = False):
         """Maps images [B, H, W, channels] to mean and log-variance, [B, D] each."""

@@ -477,3 +477,23 @@ def test_no_options_where_the_compiler_knows_none(forgotten, monkeypatch):
         jax, "jit", lambda f, compiler_options: jit(f, compiler_options=unknown)
     )
     assert cpu_compiler_options() == {}
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 5, 3), (2, 7, 3)])
+def test_kernels_of_one_pixel_are_products(shape):
+    """Without a convolution in the program, and with the same gradients."""
+    x = jax.random.normal(jax.random.key(0), shape)
+    kernel = jax.random.normal(jax.random.key(1), (*(1,) * (len(shape) - 2), 3, 4))
+    layout = ("NHWC", "HWIO", "NHWC") if len(shape) == 4 else ("NHC", "HIO", "NHC")
+    ones = (1,) * (len(shape) - 2)
+
+    def run(convolve, x, kernel):
+        return jnp.sin(
+            convolve(x, kernel, ones, "VALID", dimension_numbers=layout)
+        ).sum()
+
+    ours = jax.grad(functools.partial(run, conv_general_dilated), (0, 1))
+    theirs = jax.grad(functools.partial(run, jax.lax.conv_general_dilated), (0, 1))
+    assert "conv_general_dilated" not in str(jax.make_jaxpr(ours)(x, kernel))
+    for a, b in zip(ours(x, kernel), theirs(x, kernel), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)

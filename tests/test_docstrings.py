@@ -41,6 +41,7 @@ PAPERS = {
         "VAE",
         "Discriminator",
     ],
+    "normalization": ["normalize"],
     "numerics": ["merge_moments"],
     "pool": ["stream"],
     "predictive": [

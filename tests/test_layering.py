@@ -10,7 +10,15 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    {"types", "convolution", "masked_dense", "numerics", "files", "augmentation"},
+    {
+        "types",
+        "convolution",
+        "masked_dense",
+        "normalization",
+        "numerics",
+        "files",
+        "augmentation",
+    },
     {"batchbald", "diversity"},
     {
         "predictive",
