@@ -132,9 +132,8 @@ def _claims(arms, data) -> dict[str, dict]:
         )
         if data in BANDS:
             low, high = BANDS[data]
-            inside = low <= round(savings["mean"], 2) <= high
             claims[f"saving at {service}'s price"] = {
-                "verdict": paired.verdict(inside),
+                "verdict": paired.verdict(_inside(savings, low, high)),
                 "text": f"{paired.value_text(savings, '.1f', 100)} %, in the paper "
                 f"{100 * low:.0f} to {100 * high:.0f} %",
             }
@@ -180,6 +179,16 @@ def _claims(arms, data) -> dict[str, dict]:
     if len(batches) > 2:
         claims["training cost falls as 1 / batch"] = _training_slope(batches)
     return claims
+
+
+def _inside(statistics, low: float, high: float) -> bool | None:
+    """Whether the interval lies in the band (True) or beside it (False)."""
+    if statistics["interval"] is None:
+        return None
+    first, last = statistics["interval"]
+    if low <= first and last <= high:
+        return True
+    return False if last < low or first > high else None
 
 
 def _training_slope(batches) -> dict:

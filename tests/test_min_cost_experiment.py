@@ -113,7 +113,7 @@ def test_verdicts_on_costs():
     verdict = lambda name: claims[name]["verdict"]
     assert verdict("cheaper than the best fixed batch, Amazon") == "replicated"
     assert verdict("cost against batch is U-shaped, Amazon") == "replicated"
-    assert verdict("saving at Amazon's price") == "replicated"
+    assert verdict("saving at Amazon's price") == "not resolved"  # 79.9 % +- .2
     assert verdict("fewer than 5 % wrong") == "replicated"
     assert verdict("cheaper labels -> larger B") == "not resolved"
     claims = compare(350, {0.1: 300, 0.15: 400})
@@ -123,6 +123,13 @@ def test_verdicts_on_costs():
     one = compare(200, {0.1: 400}, seeds=1)
     name = "cheaper than the best fixed batch, Amazon"
     assert one[name]["verdict"] == "not resolved"
+
+
+def test_savings_are_held_against_a_band():
+    verdict = lambda human: compare(human, {})["saving at Amazon's price"]["verdict"]
+    assert verdict(170) == "replicated"
+    assert verdict(190 + 8) == "not resolved"
+    assert verdict(100) == "not replicated"
 
 
 def test_wrong_labels_are_named():

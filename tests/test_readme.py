@@ -19,6 +19,9 @@ def test_the_examples_run(capsys):
     (scores,) = [block for block in blocks() if "score_pool" in block]
     exec(scores, names)
     assert capsys.readouterr().out.endswith(" (500,) 0\n")
+    (everything,) = [block for block in blocks() if "labelling.label(" in block]
+    exec(everything, names)
+    assert " of 20.00 USD: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["from_linen", "from_nnx", "from_equinox"])
