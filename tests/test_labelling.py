@@ -15,7 +15,7 @@ import optax
 import pytest
 
 from experiments import min_cost_worlds as worlds
-from jal import labelling, learners, min_cost
+from jal import campaign, labelling, learners, min_cost
 from jal.labelling import Candidate, Predictions
 from jal.min_cost import Terms
 from jal.training_price import TrainingPrice
@@ -169,7 +169,7 @@ def test_the_cheaper_architecture_is_chosen_and_all_are_paid_for():
         rounds = [row for row in result.rounds if row.candidate == name]
         assert rounds[0].size == 20  # all begin with the same labels
         if name != "good":
-            assert len(rounds) <= labelling.MOST_EXPLORING_ROUNDS
+            assert len(rounds) <= campaign.MOST_EXPLORING_ROUNDS
     # The winner goes on with the labels of all.
     bought_to_explore = len(set(asked)) - 100
     sizes = [row.size for row in result.rounds if row.candidate == "good"]
@@ -219,8 +219,6 @@ def test_a_learner_only_sees_what_was_bought():
     learner = linear_learner()._replace(fit=fit)
     train = labelling.from_learner(jax.random.key(0), learner, x)
     indices = np.array([5, 3, 8])
-    with jax.disable_jit():
-        pass
     predictions = train(indices, y[indices])
     assert predictions.labels.shape == predictions.margin.shape == (1000,)
     assert predictions.margin.max() == 0  # the weights are zeros

@@ -36,7 +36,7 @@ FLOORS = [
     },
     {"learners", "networks", "scoring"},
     {"strategies", "vaal", "min_cost", "plots"},
-    {"session", "loop", "driver", "labelling", "cost_plots"},
+    {"session", "loop", "driver", "campaign", "labelling", "cost_plots"},
     {"_cli_output"},
     {
         "_cli_hosts",
@@ -47,7 +47,7 @@ FLOORS = [
     {"cli", "__main__"},
     {"__init__"},  # makes the modules reachable as attributes
 ]
-SAME_FLOOR = {("driver", "loop"), ("__main__", "cli")}
+SAME_FLOOR = {("driver", "loop"), ("labelling", "campaign"), ("__main__", "cli")}
 OPTIONAL = {
     "matplotlib",
     "orbax",
