@@ -103,6 +103,28 @@ def test_a_perfect_model_is_believed_as_far_as_the_test_set_goes():
     assert result.is_human.sum() < 250
 
 
+def test_the_model_that_may_label_most_is_kept():
+    """Also when later ones are worse, and without what was bought since."""
+
+    def train(indices, labels):
+        if len(indices) <= 60:  # right, but for two items in a hundred
+            predicted = np.where(np.arange(1000) % 50, TRUTH, 1 - TRUTH)
+        else:
+            predicted = 1 - TRUTH
+        # What is bought next is what the first models were surest of.
+        margin = np.linspace(1, 0.1, 1000)
+        return Predictions(predicted, margin if len(indices) <= 60 else 1 - margin, 1.0)
+
+    result = label({"early": Candidate(train, CHEAP)})
+    assert max(row.size for row in result.rounds) > 60
+    machine = max(row.machine for row in result.rounds)
+    made = np.sum(~result.is_human)
+    assert 0 < made < machine  # some of its items were bought
+    assert (result.labels[result.is_human] == TRUTH[result.is_human]).all()
+    assert np.mean(result.labels != TRUTH) < 0.05
+    assert result.theta == pytest.approx(made / 1000)
+
+
 def test_margins_that_are_nan_are_bought_first_of_none_and_trusted_last():
     def train(indices, labels):
         margin = np.linspace(0.1, 1, 1000)
