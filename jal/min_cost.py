@@ -284,7 +284,7 @@ def search(
 
     >>> terms = Terms(60_000, 3000, 0.04)
     >>> thetas, sizes = jnp.array(THETAS), grid(terms, 600).astype(jnp.float32)[:, None]
-    >>> errors = sizes**-0.35 * jnp.exp(-sizes / 60_000) * (6 * thetas**3 + 0.05)
+    >>> errors = sizes**-0.35 * jnp.exp(-sizes / 60_000) * (6 * thetas[None]**3 + 0.05)
     >>> plan = search(
     ...     terms, TrainingPrice(per_image=0.0003), jnp.array(600), errors, thetas,
     ...     batch=jnp.array(600), spend=jnp.array(0.18)
