@@ -1,0 +1,322 @@
+"""Features for small budgets: a network trained on some classes, used on others.
+
+No network trained on ImageNet comes with the experiments. Instead a residual network
+is trained on half of the classes of one data set, and what its last layer sees of the
+other half, or of another data set, is written to `.npy` files.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from tqdm.auto import tqdm
+
+from experiments import datasets, runs
+from jal import augmentation, convolution, files, networks
+
+MANIFEST = "manifest.json"
+ARRAYS = ("train_features", "train_labels", "test_features", "test_labels")
+_STEPS = 50  # in one call
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceConfig:
+    """What determines the source network, together with the code.
+
+    Attributes:
+      data: name of the data set whose classes are split, or path of an `.npz` file.
+      class_seed: of the split of the classes into source and target halves.
+      width: of the residual network; 64 is that of ResNet-18.
+      blocks: of each of its stages; two each are those of ResNet-18.
+      epochs: over the source images.
+      batch_size: of each step.
+      learning_rate: at first; it falls to 0 along a cosine.
+      weight_decay: of all weights.
+      seed: of the weights, the order of the images, and their crops.
+    """
+
+    data: str
+    class_seed: int = 0
+    width: int = 32
+    blocks: tuple[int, ...] = (1, 1, 1, 1)
+    epochs: int = 10
+    batch_size: int = 64
+    learning_rate: float = 0.05
+    weight_decay: float = 5e-4
+    seed: int = 0
+
+
+class Features(NamedTuple):
+    """A target: what the source network sees of images of other classes.
+
+    Attributes:
+      train_features: [N, D] float32.
+      train_labels: [N] int32 from 0.
+      test_features: [n, D] float32.
+      test_labels: [n] int32.
+      manifest: how they were made.
+    """
+
+    train_features: np.ndarray
+    train_labels: np.ndarray
+    test_features: np.ndarray
+    test_labels: np.ndarray
+    manifest: dict
+
+
+def split_classes(num_classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A random half of the classes as source, the rest as target; each in order."""
+    order = np.random.default_rng(seed).permutation(num_classes)
+    half = num_classes // 2
+    return np.sort(order[:half]), np.sort(order[half:])
+
+
+def of_classes(images, labels, classes) -> tuple[np.ndarray, np.ndarray]:
+    """The images of some classes, which are counted from 0 in their order."""
+    number = np.full(max(int(labels.max()), int(classes.max())) + 1, -1, np.int32)
+    number[classes] = np.arange(len(classes))
+    kept = number[labels] >= 0
+    return images[kept], number[labels[kept]]
+
+
+def network_of(config: SourceConfig, num_classes: int, images: np.ndarray):
+    """The network's (init, apply), with the moments of these images."""
+    channels = (0, 1, 2)
+    scaled = images[:: max(1, len(images) // 5000)] / 255
+    module = networks.ResNet(
+        num_classes,
+        config.width,
+        config.blocks,
+        mean=tuple(scaled.mean(channels).tolist()),
+        sd=tuple(scaled.std(channels).tolist()),
+    )
+    return networks.from_linen(module, images[:1])
+
+
+def train(
+    config: SourceConfig,
+    folder: Path,
+    *,
+    data_dir: str | None = None,
+    progress: bool = True,
+) -> tuple[Any, dict]:
+    """Trains the source network, or goes on, or reads it if it is trained.
+
+    Args:
+      config: what is trained on what.
+      folder: receives checkpoints after every epoch, and `manifest.json` at last.
+      data_dir: TFDS directory, or None for `TFDS_DATA_DIR`.
+      progress: shows a bar.
+
+    Returns:
+      (params, state) of the network, and the manifest.
+
+    Raises:
+      ValueError: the folder holds another network.
+    """
+    import orbax.checkpoint as ocp
+
+    asked = json.loads(json.dumps(dataclasses.asdict(config)))
+    asked["data"] = Path(config.data).stem
+    run_file = folder / "run.json"
+    if run_file.exists():
+        files.check_identity(run_file, {"config": asked})
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_json(run_file, {"config": asked})
+    everything = datasets.load(config.data, data_dir=data_dir, progress=progress)
+    source, _ = split_classes(everything.num_classes, config.class_seed)
+    images, labels = of_classes(everything.images, everything.labels, source)
+    test = of_classes(everything.test_images, everything.test_labels, source)
+
+    init, apply = network_of(config, len(source), images)
+    per_epoch = -(-len(labels) // config.batch_size)
+    steps = config.epochs * per_epoch
+    optimizer = optax.chain(
+        optax.add_decayed_weights(config.weight_decay),
+        optax.sgd(
+            optax.cosine_decay_schedule(config.learning_rate, steps),
+            momentum=0.9,
+            nesterov=True,
+        ),
+    )
+
+    @functools.partial(
+        jax.jit, compiler_options=convolution.cpu_compiler_options(), donate_argnums=0
+    )
+    def run(carry, images, labels, rows, keys):
+        def step(carry, now):
+            (params, state, optimizer_state), (rows, key) = carry, now
+            x = augmentation.crop_and_flip(key, images[rows])
+
+            def objective(params):
+                outputs, after = apply(params, state, x, key=None, train=True)
+                losses = optax.softmax_cross_entropy_with_integer_labels(
+                    outputs.logits, labels[rows]
+                )
+                return jnp.mean(losses), after
+
+            (loss, state), gradient = jax.value_and_grad(objective, has_aux=True)(
+                params
+            )
+            updates, optimizer_state = optimizer.update(
+                gradient, optimizer_state, params
+            )
+            params = optax.apply_updates(params, updates)
+            return (params, state, optimizer_state), loss
+
+        return jax.lax.scan(step, carry, (rows, keys))
+
+    start_key, train_key = jax.random.split(jax.random.key(config.seed))
+    params, state = init(start_key)
+    carry = (params, state, optimizer.init(params))
+    on_device = jnp.asarray(images), jnp.asarray(labels)
+    with ocp.CheckpointManager(
+        (folder / "checkpoints").absolute(),
+        options=ocp.CheckpointManagerOptions(
+            max_to_keep=2, enable_async_checkpointing=False
+        ),
+    ) as manager:
+        done = manager.latest_step() or 0
+        if done:
+            device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+            template = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(
+                    leaf.shape, leaf.dtype, sharding=device
+                ),
+                carry,
+            )
+            carry = manager.restore(done, args=ocp.args.StandardRestore(template))
+            carry = tuple(carry)
+        with tqdm(
+            total=steps, initial=done * per_epoch, unit="step", disable=not progress
+        ) as bar:
+            for epoch in range(done, config.epochs):
+                key = jax.random.fold_in(train_key, epoch)
+                order = np.random.default_rng([config.seed, epoch]).permutation(
+                    len(labels)
+                )
+                rows = np.resize(order, (per_epoch, config.batch_size))
+                keys = jax.random.split(key, per_epoch)
+                for first in range(0, per_epoch, _STEPS):
+                    part = slice(first, first + _STEPS)
+                    carry, losses = run(carry, *on_device, rows[part], keys[part])
+                    loss = float(losses.mean())
+                    bar.update(len(losses))
+                    bar.set_postfix(epoch=epoch + 1, loss=f"{loss:.3f}")
+                manager.save(epoch + 1, args=ocp.args.StandardSave(carry))
+    params, state, _ = carry
+    path = folder / MANIFEST
+    if path.exists():
+        return (params, state), json.loads(path.read_text())
+    logits = _apply(apply, params, state, test[0], "logits")
+    manifest = {
+        **runs.provenance(config, [config.seed]),
+        "source_classes": source,
+        "source_images": len(labels),
+        "source_accuracy": float(np.mean(logits.argmax(axis=1) == test[1])),
+        "weights_sha256": _digest(*jax.tree.leaves((params, state))),
+    }
+    files.write_json(path, manifest)
+    return (params, state), manifest
+
+
+def extract(
+    config: SourceConfig,
+    source: tuple[Any, dict],
+    target: str,
+    folder: Path,
+    *,
+    data_dir: str | None = None,
+) -> Path:
+    """Writes features and labels of a target, each to an `.npy` file.
+
+    Args:
+      config: of the source.
+      source: what `train` returned.
+      target: the data set of the source, of which the other classes are taken, or any
+        other one.
+      folder: receives the arrays, and `manifest.json` at last.
+      data_dir: TFDS directory, or None for `TFDS_DATA_DIR`.
+
+    Returns:
+      The folder.
+    """
+    (params, state), made = source
+    data = datasets.load(target, data_dir=data_dir)
+    # The moments that the network was trained with are part of it.
+    first = datasets.load(config.data, data_dir=data_dir)
+    classes, others = split_classes(first.num_classes, config.class_seed)
+    images, _ = of_classes(first.images, first.labels, classes)
+    _, apply = network_of(config, len(classes), images)
+    parts = [(data.images, data.labels), (data.test_images, data.test_labels)]
+    if target == config.data:
+        parts = [of_classes(*part, others) for part in parts]
+    arrays = []
+    for images, labels in parts:
+        arrays += [_apply(apply, params, state, images, "features"), labels]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in zip(ARRAYS, arrays, strict=True):
+        np.save(folder / f"{name}.npy", array)
+    manifest = {
+        "target": Path(target).stem,
+        "classes": others if target == config.data else np.unique(data.labels),
+        "sha256": {n: _digest(a) for n, a in zip(ARRAYS, arrays, strict=True)},
+        "source": made,
+    }
+    files.write_json(folder / MANIFEST, manifest)
+    return folder
+
+
+def read(folder: Path) -> Features:
+    """Features that `extract` wrote, checked against their manifest.
+
+    Raises:
+      FileNotFoundError: no manifest, or no array.
+      ValueError: an array is not the one that the manifest describes.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} is not there; python -m experiments.low_budget source makes it"
+        )
+    manifest = json.loads(path.read_text())
+    arrays = []
+    for name in ARRAYS:
+        array = np.load(folder / f"{name}.npy", allow_pickle=False)
+        if _digest(array) != manifest["sha256"][name]:
+            raise ValueError(
+                f"{folder / name}.npy is not what {path} describes; make both again"
+            )
+        arrays.append(array)
+    return Features(*arrays, manifest)
+
+
+def _apply(apply, params, state, images, field: str) -> np.ndarray:
+    """One field of the outputs for all images, by parts of one shape."""
+    size = 500
+    call = jax.jit(
+        lambda params, state, x: getattr(
+            apply(params, state, x, key=None, train=False)[0], field
+        ),
+        compiler_options=convolution.cpu_compiler_options(),
+    )
+    parts = []
+    for first in tqdm(range(0, len(images), size), desc=field, unit="part"):
+        part = images[first : first + size]
+        filled = np.resize(part, (size, *part.shape[1:]))
+        parts.append(np.asarray(call(params, state, filled))[: len(part)])
+    return np.concatenate(parts)
+
+
+def _digest(*arrays) -> str:
+    total = hashlib.sha256()
+    for array in arrays:
+        total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()
