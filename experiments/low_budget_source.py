@@ -46,7 +46,7 @@ class SourceConfig:
     class_seed: int = 0
     width: int = 32
     blocks: tuple[int, ...] = (1, 1, 1, 1)
-    epochs: int = 10
+    epochs: int = 25
     batch_size: int = 64
     learning_rate: float = 0.05
     weight_decay: float = 5e-4
@@ -86,6 +86,31 @@ def of_classes(images, labels, classes) -> tuple[np.ndarray, np.ndarray]:
     return images[kept], number[labels[kept]]
 
 
+@functools.cache
+def source_part(config: SourceConfig, data_dir: str | None, progress: bool = False):
+    """(images, labels) to train on and to test with, and the number of classes."""
+    data = datasets.load(config.data, data_dir=data_dir, progress=progress)
+    classes, _ = split_classes(data.num_classes, config.class_seed)
+    return (
+        of_classes(data.images, data.labels, classes),
+        of_classes(data.test_images, data.test_labels, classes),
+        len(classes),
+    )
+
+
+def target_part(config: SourceConfig, target: str, data_dir: str | None):
+    """(images, labels) of the pool and of the test set, and which classes they are.
+
+    Of the source's data set those that are not the source's, of another one all.
+    """
+    data = datasets.load(target, data_dir=data_dir, progress=False)
+    parts = [(data.images, data.labels), (data.test_images, data.test_labels)]
+    if target != config.data:
+        return *parts, np.unique(data.labels)
+    _, classes = split_classes(data.num_classes, config.class_seed)
+    return *(of_classes(*part, classes) for part in parts), classes
+
+
 def network_of(config: SourceConfig, num_classes: int, images: np.ndarray):
     """The network's (init, apply), with the moments of these images."""
     channels = (0, 1, 2)
@@ -123,19 +148,15 @@ def train(
     """
     import orbax.checkpoint as ocp
 
-    asked = json.loads(json.dumps(dataclasses.asdict(config)))
-    asked["data"] = Path(config.data).stem
+    named = dataclasses.replace(config, data=Path(config.data).stem)
+    asked = json.loads(json.dumps(dataclasses.asdict(named)))
     run_file = folder / "run.json"
     if run_file.exists():
         files.check_identity(run_file, {"config": asked})
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(run_file, {"config": asked})
-    everything = datasets.load(config.data, data_dir=data_dir, progress=progress)
-    source, _ = split_classes(everything.num_classes, config.class_seed)
-    images, labels = of_classes(everything.images, everything.labels, source)
-    test = of_classes(everything.test_images, everything.test_labels, source)
-
-    init, apply = network_of(config, len(source), images)
+    (images, labels), test, num_classes = source_part(config, data_dir, progress)
+    init, apply = network_of(config, num_classes, images)
     per_epoch = -(-len(labels) // config.batch_size)
     steps = config.epochs * per_epoch
     optimizer = optax.chain(
@@ -217,14 +238,33 @@ def train(
         return (params, state), json.loads(path.read_text())
     logits = _apply(apply, params, state, test[0], "logits")
     manifest = {
-        **runs.provenance(config, [config.seed]),
-        "source_classes": source,
+        **runs.provenance(named, [config.seed]),
+        "source_classes": num_classes,
         "source_images": len(labels),
         "source_accuracy": float(np.mean(logits.argmax(axis=1) == test[1])),
         "weights_sha256": _digest(*jax.tree.leaves((params, state))),
     }
     files.write_json(path, manifest)
     return (params, state), manifest
+
+
+def config_of(data: str, folder: Path) -> SourceConfig:
+    """The source that a folder holds.
+
+    Raises:
+      FileNotFoundError: it holds none.
+      ValueError: it was trained on another data set.
+    """
+    path = folder / "run.json"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} is not there; python -m experiments.low_budget source makes it"
+        )
+    stored = json.loads(path.read_text())["config"]
+    if stored["data"] != Path(data).stem:
+        raise ValueError(f"{folder} holds a source trained on {stored['data']}")
+    stored |= {"data": data, "blocks": tuple(stored["blocks"])}
+    return SourceConfig(**stored)
 
 
 def extract(
@@ -249,15 +289,10 @@ def extract(
       The folder.
     """
     (params, state), made = source
-    data = datasets.load(target, data_dir=data_dir)
+    *parts, classes = target_part(config, target, data_dir)
     # The moments that the network was trained with are part of it.
-    first = datasets.load(config.data, data_dir=data_dir)
-    classes, others = split_classes(first.num_classes, config.class_seed)
-    images, _ = of_classes(first.images, first.labels, classes)
-    _, apply = network_of(config, len(classes), images)
-    parts = [(data.images, data.labels), (data.test_images, data.test_labels)]
-    if target == config.data:
-        parts = [of_classes(*part, others) for part in parts]
+    (images, _), _, num_classes = source_part(config, data_dir)
+    _, apply = network_of(config, num_classes, images)
     arrays = []
     for images, labels in parts:
         arrays += [_apply(apply, params, state, images, "features"), labels]
@@ -266,7 +301,7 @@ def extract(
         np.save(folder / f"{name}.npy", array)
     manifest = {
         "target": Path(target).stem,
-        "classes": others if target == config.data else np.unique(data.labels),
+        "classes": classes,
         "sha256": {n: _digest(a) for n, a in zip(ARRAYS, arrays, strict=True)},
         "source": made,
     }
@@ -295,7 +330,8 @@ def read(folder: Path) -> Features:
                 f"{folder / name}.npy is not what {path} describes; make both again"
             )
         arrays.append(array)
-    return Features(*arrays, manifest)
+    train, train_labels, test, test_labels = arrays
+    return Features(train, train_labels, test, test_labels, manifest)
 
 
 def _apply(apply, params, state, images, field: str) -> np.ndarray:

@@ -12,10 +12,31 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 
 from jal import losses
 from jal import pool as pools
+from jal.linear import linear_svm, logistic_regression
 from jal.types import Data, Learner, Outputs
+
+__all__ = [
+    "CountedVariables",
+    "RegressorVariables",
+    "Variables",
+    "accuracy",
+    "by_epochs",
+    "counted",
+    "cross_entropy",
+    "fine_tune",
+    "from_source",
+    "linear_svm",
+    "logistic_regression",
+    "regressor",
+    "squared_error",
+    "supervised",
+    "thresholded",
+    "with_ranker",
+]
 
 
 class Variables(NamedTuple):
@@ -302,13 +323,25 @@ def with_ranker(
 
 
 def _epoch_learner(
-    init, apply, optimizer, objective, names, epochs, batch_size, rate, augment
+    init,
+    apply,
+    optimizer,
+    objective,
+    names,
+    epochs,
+    batch_size,
+    rate,
+    augment,
+    plateau=None,
 ) -> Learner:
-    """What `by_epochs` and `with_ranker` share.
+    """What `by_epochs`, `with_ranker` and `fine_tune` share.
 
     `objective` is (params, state, x, y, key, progress) -> (loss, (state, metrics)), and
-    `names` are those of its metrics.
+    `names` are those of its metrics. `plateau`, such as
+    `optax.contrib.reduce_on_plateau`, is shown the last of them after each epoch, and
+    scales the updates of the next.
     """
+    plateau = optax.with_extra_args_support(plateau or optax.identity())
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"{name}={value}; it must be at least 1")
@@ -321,6 +354,7 @@ def _epoch_learner(
         batches = -(-pool.count // batch_size)
 
         def run_epoch(carry, epoch):
+            *carry, factor, plateau_state = carry
             order = pools.shuffled(jax.random.fold_in(order_key, epoch), pool)
             epoch_key = jax.random.fold_in(train_key, epoch)
 
@@ -341,7 +375,8 @@ def _epoch_learner(
                 updates, optimizer_state = optimizer.update(
                     gradients, optimizer_state, params
                 )
-                updates = jax.tree.map(lambda leaf: rate(progress) * leaf, updates)
+                scale = rate(progress) * factor
+                updates = jax.tree.map(lambda leaf: scale * leaf, updates)
                 params = optax.apply_updates(params, updates)
                 return (
                     params,
@@ -352,16 +387,212 @@ def _epoch_learner(
 
             start = (*carry, {name: jnp.zeros(()) for name in names})
             *carry, sums = jax.lax.fori_loop(0, batches, step, start)
-            return tuple(carry), jax.tree.map(lambda total: total / batches, sums)
+            means = jax.tree.map(lambda total: total / batches, sums)
+            plateau_carry = plateau.update(one, plateau_state, value=means[names[-1]])
+            return (*carry, *plateau_carry), means
 
-        start = (params, state, optimizer.init(params))
-        (params, state, _), metrics = jax.lax.scan(run_epoch, start, jnp.arange(epochs))
+        one = jnp.ones(())
+        start = (params, state, optimizer.init(params), one, plateau.init(params))
+        (params, state, *_), metrics = jax.lax.scan(
+            run_epoch, start, jnp.arange(epochs)
+        )
         return Variables(params, state), jax.tree.map(lambda leaf: leaf[-1], metrics)
 
     def predict(variables, x, key=None):
         return apply(variables.params, variables.state, x, key=key, train=False)[0]
 
     return Learner(lambda key: Variables(*init(key)), fit, predict)
+
+
+def fine_tune(
+    init: Callable,
+    apply: Callable,
+    *,
+    epochs: int = 80,
+    batch_size: int = 64,
+    learning_rate: float = 0.01,
+    momentum: float = 0.9,
+    weight_decay: float = 1e-3,
+    patience: int = 10,
+    augment: Callable[[jax.Array, Any], Any] | None = None,
+) -> Learner:
+    """Trains all layers from the weights of a source network, anew in every round.
+
+    SGD with Nesterov momentum, whose rate falls to a tenth when the share of training
+    items that are wrong has not fallen for some epochs.
+
+    Args:
+      init: (key) -> (params, state) of the source, with a new head; see `from_source`.
+      apply: (params, state, x [B, ...], key, train) -> (Outputs, state).
+      epochs: a round.
+      batch_size: B.
+      learning_rate: at first.
+      momentum: Nesterov's.
+      weight_decay: added to the gradient, of all weights.
+      patience: epochs without progress before the rate falls.
+      augment: (key, x [B, ...]) -> x, changes training images at random.
+
+    Returns:
+      `Learner` with `Variables`, whose fit metrics hold `loss` and `error`, means over
+      the last epoch.
+
+    Raises:
+      ValueError: epochs, batch_size or patience is below 1.
+
+    >>> init = lambda key: (jnp.zeros((2, 3)), ())
+    >>> apply = lambda w, state, x, key, train: (Outputs(logits=x @ w), state)
+    >>> learner = fine_tune(init, apply, epochs=5, batch_size=2)
+    >>> data = Data(x=jnp.eye(2), y=jnp.array([0, 2]))
+    >>> pool = pools.add(pools.create(2, capacity=2), jnp.array([0, 1]))
+    >>> key = jax.random.key(0)
+    >>> variables, metrics = learner.fit(key, learner.init(key), data, pool)
+    >>> float(metrics["error"])
+    0.0
+
+    Reference: Aggarwal, Popescu and Hudelot, "Optimizing active learning for low
+    annotation budgets", 2022 (fine-tuning scheme).
+    """
+    if patience < 1:
+        raise ValueError(f"patience={patience}; it must be at least 1")
+
+    def objective(params, state, x, y, key, progress):
+        del progress
+        outputs, state = apply(params, state, x, key=key, train=True)
+        value = jnp.mean(cross_entropy(outputs, y))
+        wrong = jnp.argmax(outputs.need("logits"), axis=-1) != y
+        return value, (state, {"loss": value, "error": jnp.mean(wrong.astype(float))})
+
+    optimizer = optax.chain(
+        optax.add_decayed_weights(weight_decay),
+        optax.sgd(learning_rate, momentum=momentum, nesterov=True),
+    )
+    return _epoch_learner(
+        init,
+        apply,
+        optimizer,
+        objective,
+        ("loss", "error"),
+        epochs,
+        batch_size,
+        lambda progress: jnp.ones_like(progress),
+        augment,
+        optax.contrib.reduce_on_plateau(factor=0.1, patience=patience),
+    )
+
+
+def from_source(init: Callable, source: tuple[Any, Any], *, head: str) -> Callable:
+    """An `init` that takes a source network's weights, all but those of its last layer.
+
+    Args:
+      init: (key) -> (params, state) of a network with the same layers as the source;
+        params is a dict by layer.
+      source: (params, state) of the source.
+      head: name of the layer that is not taken, in params.
+
+    Returns:
+      (key) -> (params, state), of which only the head depends on the key.
+
+    Raises:
+      ValueError: there is no such layer, or another has another shape in the source.
+
+    >>> init = lambda key: ({"body": jnp.zeros(2), "head": jnp.zeros(5)}, ())
+    >>> source = ({"body": jnp.ones(2), "head": jnp.ones(9)}, ())
+    >>> params, _ = from_source(init, source, head="head")(jax.random.key(0))
+    >>> params["body"].tolist(), params["head"].tolist()
+    ([1.0, 1.0], [0.0, 0.0, 0.0, 0.0, 0.0])
+    """
+    params, state = source
+    wanted = jax.eval_shape(init, jax.random.key(0))
+    if head not in wanted[0]:
+        raise ValueError(f"head={head!r}; the network's layers are {list(wanted[0])}")
+    body = lambda layers: {name: layers[name] for name in layers if name != head}
+    shapes = lambda tree: jax.tree.map(jnp.shape, tree)
+    if shapes((body(wanted[0]), wanted[1])) != shapes((body(params), state)):
+        raise ValueError(
+            f"the source's layers, {head!r} left out, do not have the network's names "
+            "and shapes"
+        )
+
+    def start(key):
+        return {**body(params), head: init(key)[0][head]}, state
+
+    return start
+
+
+class CountedVariables(NamedTuple):
+    """What a learner has learned, and from how many items of each class.
+
+    Attributes:
+      model: the learner's variables.
+      counts: [C] float, labels of each class.
+    """
+
+    model: Any
+    counts: jax.Array
+
+
+def counted(learner: Learner, num_classes: int) -> Learner:
+    """Counts the classes of the labels beside what a learner does, for `thresholded`.
+
+    Args:
+      learner: a classifier.
+      num_classes: C.
+
+    Returns:
+      `Learner` with `CountedVariables` that predicts as `learner` does.
+
+    >>> svm = counted(linear_svm(2, 3, strengths=(1.0,)), 3)
+    >>> svm.init(jax.random.key(0)).counts.shape
+    (3,)
+    """
+
+    def fit(key, variables, data, pool):
+        model, metrics = learner.fit(key, variables.model, data, pool)
+        one_hot = jax.nn.one_hot(data.y, num_classes)
+        counts = jnp.sum(one_hot, axis=0, where=pool.labeled[:, None])
+        return CountedVariables(model, counts), metrics
+
+    return Learner(
+        lambda key: CountedVariables(learner.init(key), jnp.zeros(num_classes)),
+        fit,
+        lambda variables, x, key=None: learner.predict(variables.model, x, key),
+    )
+
+
+def thresholded(learner: Learner) -> Learner:
+    """Divides probabilities by how frequent a class is among the labels.
+
+    p_c / (n_c / n), normalised, against the preference that training on imbalanced
+    labels teaches. To choose by plain probabilities and be evaluated by these, run the
+    loop with `learner` and evaluate with `accuracy(thresholded(learner))`.
+
+    Args:
+      learner: what `counted` returned.
+
+    Returns:
+      `Learner` whose logits are lower by ln(n_c / n); -inf for classes without labels.
+
+    >>> init = lambda key: ((), ())
+    >>> apply = lambda w, state, x, key, train: (Outputs(logits=jnp.log(x)), state)
+    >>> model = counted(supervised(init, apply, optax.sgd(1), steps=1, batch_size=1), 3)
+    >>> counts = jnp.array([60.0, 30.0, 10.0])
+    >>> variables = CountedVariables(Variables((), ()), counts)
+    >>> outputs = thresholded(model).predict(variables, jnp.array([[0.5, 0.3, 0.2]]))
+    >>> print(jnp.exp(outputs.logits).round(4))
+    [[0.8333 1.     2.    ]]
+
+    Reference: Buda, Maki and Mazurowski, "A systematic study of the class imbalance
+    problem in convolutional neural networks", 2018, section 3.3.
+    """
+
+    def predict(variables, x, key=None):
+        outputs = learner.predict(variables, x, key)
+        logits, counts = outputs.need("logits"), variables.counts
+        prior = counts / jnp.maximum(jnp.sum(counts), 1)
+        lower = logits - jnp.log(jnp.where(prior > 0, prior, 1))[None]
+        return outputs._replace(logits=jnp.where(prior[None] > 0, lower, -jnp.inf))
+
+    return learner._replace(predict=predict)
 
 
 def regressor(

@@ -34,6 +34,7 @@ FLOORS = [
         "training_price",
         "journal",
     },
+    {"linear"},
     {"learners", "networks", "scoring"},
     {"strategies", "vaal", "min_cost", "plots"},
     {"session", "loop", "driver", "campaign", "labelling", "cost_plots"},
