@@ -316,7 +316,7 @@ def logistic_regression(
         return (classes, seen), weights
 
     # The curvature at 0, where p = 1 / C.
-    typical = (1 - 1 / num_classes) / num_classes
+    typical = (1 - 1 / max(num_classes, 1)) / max(num_classes, 1)
     loss = _Loss(_softmax_value, _softmax_slope, _softmax_curvature, typical)
     return _learner(
         loss,
