@@ -310,28 +310,79 @@ def extract(
 
 
 def read(folder: Path) -> Features:
-    """Features that `extract` wrote, checked against their manifest.
+    """Features and labels of a pool and a test set, of any network.
+
+    Args:
+      folder: `train_features.npy` [N, D], `train_labels.npy` [N], `test_features.npy`
+        [n, D] and `test_labels.npy` [n]; where `manifest.json` is there too, as from
+        `extract`, they must be the arrays that it describes.
 
     Raises:
-      FileNotFoundError: no manifest, or no array.
-      ValueError: an array is not the one that the manifest describes.
+      FileNotFoundError: an array is missing.
+      ValueError: an array is not what it should be.
     """
-    path = folder / MANIFEST
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{path} is not there; python -m experiments.low_budget source makes it"
-        )
-    manifest = json.loads(path.read_text())
-    arrays = []
+    arrays = {}
     for name in ARRAYS:
-        array = np.load(folder / f"{name}.npy", allow_pickle=False)
-        if _digest(array) != manifest["sha256"][name]:
-            raise ValueError(
-                f"{folder / name}.npy is not what {path} describes; make both again"
+        path = folder / f"{name}.npy"
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{path} is not there; python -m experiments.low_budget source makes "
+                "it, or put the features and labels of your own network there"
             )
-        arrays.append(array)
-    train, train_labels, test, test_labels = arrays
-    return Features(train, train_labels, test, test_labels, manifest)
+        try:
+            arrays[name] = np.load(path, allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise ValueError(f"{path} is not a whole .npy file: {error}") from error
+    manifest = {}
+    if (folder / MANIFEST).exists():
+        manifest = json.loads((folder / MANIFEST).read_text())
+        for name, array in arrays.items():
+            if _digest(array) != manifest["sha256"][name]:
+                raise ValueError(
+                    f"{folder / name}.npy is not what {folder / MANIFEST} describes; "
+                    "make both again"
+                )
+    for part in ("train", "test"):
+        _check_part(folder, part, arrays)
+    train, test = arrays["train_features"], arrays["test_features"]
+    if train.shape[1] != test.shape[1]:
+        raise ValueError(
+            f"{folder}: train_features have {train.shape[1]} features an item, "
+            f"test_features {test.shape[1]}"
+        )
+    classes = np.unique(arrays["train_labels"])
+    if len(classes) < 2:
+        raise ValueError(
+            f"{folder}: train_labels are all {classes[0]}; nothing to learn"
+        )
+    return Features(
+        train.astype(np.float32),
+        arrays["train_labels"].astype(np.int32),
+        test.astype(np.float32),
+        arrays["test_labels"].astype(np.int32),
+        manifest,
+    )
+
+
+def _check_part(folder: Path, part: str, arrays: dict[str, np.ndarray]) -> None:
+    features, labels = arrays[f"{part}_features"], arrays[f"{part}_labels"]
+    place = f"{folder / part}_features.npy"
+    if features.ndim != 2 or features.dtype.kind not in "fiu" or not features.size:
+        raise ValueError(
+            f"{place} has shape {features.shape} and dtype {features.dtype}; expected "
+            "numbers [items, features]"
+        )
+    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if len(bad):
+        raise ValueError(f"{place} has NaN or infinite values in row {bad[0]}")
+    place = f"{folder / part}_labels.npy"
+    if labels.shape != features.shape[:1] or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"{place} has shape {labels.shape} and dtype {labels.dtype}; expected "
+            f"{len(features)} integers, one for each row of the features"
+        )
+    if labels.min() < 0:
+        raise ValueError(f"{place} contains {labels.min()}; classes count from 0")
 
 
 def _apply(apply, params, state, images, field: str) -> np.ndarray:

@@ -174,6 +174,6 @@ def shift(previous_gap: jax.Array, gap: jax.Array) -> jax.Array:
     annotation budgets", 2021, eq. 3 (alamp).
     """
     total = previous_gap + gap
-    return jnp.where(total > 0, previous_gap - gap, 0.0) / jnp.where(
-        total > 0, total, 1.0
-    )
+    # Not "total > 0", by which NaN would become 0.
+    is_zero = total == 0
+    return jnp.where(is_zero, 0.0, previous_gap - gap) / jnp.where(is_zero, 1.0, total)

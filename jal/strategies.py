@@ -342,8 +342,8 @@ def alamp(*, diversify: bool = False, batch_size: int | None = None) -> Strategy
     """Picks what the model was sure of in the round before, and is no longer.
 
     `acquisition.shift` of the gap p_1 - p_2 between this round's deterministic
-    prediction and that of the round before, largest first; of equals that of the larger
-    gap before. In the first round, where there is no model before, the smallest gap.
+    prediction and that of the round before, largest first; of those at 1 that of the
+    larger gap before. In the first round, with no model before it, the smallest gap.
 
     Args:
       diversify: takes one candidate of each class in turn (`selection.diversify`), the
@@ -380,7 +380,9 @@ def alamp(*, diversify: bool = False, batch_size: int | None = None) -> Strategy
         gap, group = _gap_and_class(view, items, batch_size)
         before = jnp.where(state.exists, state.gap, 0)
         first = jnp.where(state.exists, acquisition.shift(state.gap, gap), -gap)
-        first, second = first[view.candidates], before[view.candidates]
+        first, before = first[view.candidates], before[view.candidates]
+        # Whatever has no gap any more has a shift of 1.
+        second = jnp.where(first >= 1, before, 0)
         place = jax.lax.iota(jnp.int32, first.size)
         *_, order = jax.lax.sort((jnp.isnan(first), -first, -second, place), num_keys=4)
         rank = jnp.zeros(first.size).at[order].set(place.astype(first.dtype))

@@ -159,6 +159,12 @@ def test_shift_equals_float64_numpy(previous, gap):
     np.testing.assert_allclose(shift(gap, previous), -scores, 1e-6, 1e-7)
 
 
+def test_shift_of_what_is_missing_is_missing():
+    nan = jnp.nan
+    scores = shift(jnp.array([nan, 0.5, nan]), jnp.array([0.5, nan, nan]))
+    assert np.isnan(scores).all()
+
+
 def test_shift_has_finite_gradients_at_zero():
     # 0/0 is replaced before the division, not after it.
     zeros = jnp.zeros(2)

@@ -236,3 +236,182 @@ def test_coreset_covers_what_is_labelled():
         )
     )(KEY, data)
     assert state.pool.order.tolist() == [4, 0, 2, 1]
+
+
+# margin, rand-div, alamp: what models of successive rounds predict is given.
+
+
+def scripted(probabilities):
+    """A learner whose r-th model predicts probabilities[r - 1] of items by index."""
+    table = jnp.log(jnp.asarray(probabilities, jnp.float32))
+
+    def predict(variables, x, key=None):
+        return Outputs(logits=table[variables - 1][x[:, 0].astype(int)])
+
+    return Learner(
+        lambda key: jnp.zeros((), jnp.int32),
+        lambda key, variables, data, labeled: (variables + 1, {}),
+        predict,
+    )
+
+
+def buy(strategy, probabilities, *, initial, k, propose=None):
+    """Indices bought in each round, and the last state of the strategy."""
+    _, number, _ = np.shape(probabilities)
+    data = Data(jnp.arange(number)[:, None], jnp.zeros(number, jnp.int32))
+    state, infos = quick_jit(
+        lambda key, data: loop.run(
+            key,
+            scripted(probabilities),
+            strategy,
+            data,
+            initial=jnp.asarray(initial),
+            k=k,
+            rounds=len(probabilities) - 1,
+            propose=propose or pool.everything(),
+        )
+    )(KEY, data)
+    return infos.indices[:-1].tolist(), state.strategy
+
+
+def of_gaps(*gaps):
+    """[R, N, 2] probabilities with these gaps, all of class 0."""
+    gaps = np.array(gaps)
+    return np.stack([(1 + gaps) / 2, (1 - gaps) / 2], axis=-1)
+
+
+PREVIOUS, CURRENT = [0.9, 0.3, 0, 0.5, 0], [0.1, 0.2, 0, 0.5, 0.4]
+
+
+def select_after(strategy, before, now, k):
+    """What is picked when a model predicts `now` after another one's `before`."""
+    items = np.shape(now)[0]
+    data = Data(jnp.arange(items)[:, None], jnp.zeros(items, jnp.int32))
+    labeled = pool.create(items, 1)
+    learner = scripted([before, now])
+    state = strategy.init(KEY, data, labeled)
+    for number in (1, 2):
+        view = View(
+            jax.tree_util.Partial(learner.predict, jnp.int32(number)),
+            data,
+            labeled,
+            jnp.arange(items, dtype=jnp.int32),
+            jnp.ones(items, bool),
+        )
+        picks, state = quick_jit(strategy.select, static_argnums=3)(KEY, state, view, k)
+    return picks
+
+
+def test_alamp_on_the_worked_example():
+    now, before = of_gaps(CURRENT, PREVIOUS)
+    picks = select_after(strategies.alamp(), before, now, 5)
+    assert picks.indices.tolist() == [0, 1, 2, 3, 4]
+    assert picks.scores.tolist() == [0, -1, -2, -3, -4]
+    picks = select_after(strategies.margin(), before, now, 5)
+    assert picks.indices.tolist() == [2, 0, 1, 4, 3]
+
+
+def test_of_those_with_no_gap_left_alamp_takes_the_surest_before():
+    now, before = of_gaps([0, 0, 0, 0.1], [0.2, 0.9, 0.2, 0.9])
+    assert select_after(strategies.alamp(), before, now, 4).indices.tolist() == [
+        1,
+        0,
+        2,
+        3,
+    ]
+
+
+def random_models(rounds, items, classes, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.dirichlet(np.ones(classes), size=(rounds, items)).astype(np.float32)
+
+
+def gaps_and_classes(p):
+    high = np.sort(p.astype(np.float64), axis=-1)
+    return high[..., -1] - high[..., -2], p.argmax(axis=-1)
+
+
+def in_turn(order, groups, k):
+    """One item of each group a sweep, best first, as the paper words it."""
+    chosen = []
+    while len(chosen) < min(k, len(order)):
+        seen = set()
+        for item in order:
+            if item not in chosen and groups[item] not in seen:
+                chosen.append(item)
+                seen.add(groups[item])
+    return chosen[:k]
+
+
+@pytest.mark.parametrize("diversify", [False, True])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_alamp_against_numpy(diversify, seed):
+    p = random_models(5, 30, 4, seed)
+    initial, k = [4, 9], 5
+    bought, state = buy(strategies.alamp(diversify=diversify), p, initial=initial, k=k)
+    gap, group = gaps_and_classes(p)
+    open_items = [i for i in range(30) if i not in initial]
+    for number in range(4):
+        before = max(number - 1, 0)
+        score = -gap[0]
+        if number:
+            score = (gap[before] - gap[number]) / (gap[before] + gap[number])
+        order = sorted(open_items, key=lambda i, score=score: (-score[i], i))
+        expected = in_turn(order, group[before], k) if diversify else order[:k]
+        assert bought[number] == expected
+        open_items = [i for i in open_items if i not in expected]
+    np.testing.assert_allclose(state.gap, gap[3], atol=1e-6)
+    assert state.group.tolist() == group[3].tolist() and bool(state.exists)
+
+
+def test_alamp_remembers_items_that_are_not_on_the_table():
+    p = random_models(4, 30, 3)
+    bought, _ = buy(
+        strategies.alamp(), p, initial=[0], k=3, propose=pool.random_subset(12)
+    )
+    gap, _ = gaps_and_classes(p)
+    score = (gap[0] - gap[1]) / (gap[0] + gap[1])
+    # Whoever is chosen comes in the order of shifts between the two models.
+    assert np.all(np.diff(score[bought[1]]) <= 0)
+
+
+@pytest.mark.parametrize("diversify", [False, True])
+def test_margin_against_numpy(diversify):
+    p = random_models(3, 30, 4)
+    bought, state = buy(strategies.margin(diversify=diversify), p, initial=[7], k=6)
+    gap, group = gaps_and_classes(p)
+    open_items = [i for i in range(30) if i != 7]
+    for number in range(2):
+        order = sorted(open_items, key=lambda i, gap=gap[number]: (gap[i], i))
+        expected = in_turn(order, group[number], 6) if diversify else order[:6]
+        assert bought[number] == expected
+        open_items = [i for i in open_items if i not in expected]
+    assert state == ()
+
+
+def test_rand_div_takes_one_of_each_class_in_turn():
+    p = random_models(2, 60, 5)
+    _, group = gaps_and_classes(p)
+    (bought,), _ = buy(strategies.rand_div(), p, initial=[0], k=12)
+    for first in (0, 5):
+        assert len(set(group[0][bought[first : first + 5]])) == 5
+    counts = np.bincount(group[0][bought], minlength=5)
+    assert counts.max() <= 3 and counts.min() >= 2
+
+
+@pytest.mark.parametrize(
+    "strategy", [strategies.alamp(), strategies.alamp(diversify=True)]
+)
+def test_alamp_never_picks_what_has_no_prediction(strategy):
+    p = random_models(3, 20, 3)
+    p[1, 5] = np.nan
+    bought, _ = buy(strategy, p, initial=[0], k=9)
+    assert 5 not in bought[1] and -1 not in bought[1]
+
+
+@pytest.mark.parametrize(
+    "make", [strategies.margin, strategies.rand_div, strategies.alamp]
+)
+def test_their_batch_size_is_checked(make):
+    with pytest.raises(ValueError, match="batch_size=0"):
+        make(batch_size=0)
