@@ -26,6 +26,7 @@ from benchmarks import (
     batch_selection,
     error_laws,
     large_pool,
+    linear_svm,
     loop,
     mc_dropout,
     peers,
@@ -40,6 +41,7 @@ CASES = {
     "batch-selection": batch_selection.measure,
     "adversarial": adversarial.measure,
     "error-laws": error_laws.measure,
+    "linear-svm": linear_svm.measure,
     "large-pool": large_pool.measure,
     "devices": large_pool.measure_devices,
 }

@@ -10,6 +10,7 @@ from benchmarks import (
     acquisition,
     adversarial,
     batch_selection,
+    linear_svm,
     mc_dropout,
     peers,
     timing,
@@ -149,6 +150,18 @@ def test_potential_is_that_of_the_gradients():
     squares = np.square(gradients[:, None] - gradients[picks]).sum(2).min(1)
     result = batch_selection.potential(probabilities, features, picks)
     np.testing.assert_allclose(result, squares.sum(), rtol=1e-9)
+
+
+def test_linear_svm_rows():
+    rows = linear_svm.measure(1, [(60, 8, 3, 0.5, 1.0)], [(60, 8, 3, 0.5)], workers=1)
+    check_rows(rows)
+    values = {row["what"].rpartition(": ")[2]: row["value"] for row in rows}
+    assert values["most that its objective differs"] < 1e-4
+    assert values["least agreement"] >= 0.98
+    assert {row["by"] for row in rows if row.get("repeats")} == {
+        "jal",
+        "GridSearchCV, 1 workers",
+    }
 
 
 def test_slow_programs_take_fewer_turns(monkeypatch):
