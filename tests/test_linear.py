@@ -107,7 +107,6 @@ PROBLEMS = {
     "few": dict(items=30, features=5, classes=3),
     "many classes": dict(items=150, features=16, classes=12, spread=0.8),
     "more features than items": dict(items=40, features=64, classes=3),
-    "separable": dict(items=90, features=8, classes=3, spread=3.0),
     "overlapping": dict(items=300, features=4, classes=5, spread=0.2),
 }
 
@@ -172,19 +171,11 @@ def test_the_strength_is_the_one_that_is_right_most_often_when_left_out(kind):
 
 @every_kind
 def test_the_buffer_may_be_larger(kind):
-    """At most half full, and more than half full."""
+    """Full, and less than half full."""
     x, y, *_ = problem(items=50)
-    learner = learner_of(kind, 8, 4, tolerance=1e-6)
-    full, _ = fit(learner, x, y)
-    for capacity in (60, 200):
-        larger, _ = fit(learner, x, y, capacity=capacity)
-        # Other folds are drawn, so that another strength may be chosen.
-        if float(larger.strength) == float(full.strength):
-            np.testing.assert_allclose(larger.weights, full.weights, atol=5e-3)
-    chosen = learner_of(kind, 8, 4, strengths=(1.0,), tolerance=1e-7)
-    weights = [fit(chosen, x, y, capacity=c)[0].weights for c in (50, 60, 200)]
-    for other in weights[1:]:
-        np.testing.assert_allclose(other, weights[0], atol=2e-3)
+    learner = learner_of(kind, 8, 4, strengths=(1.0,), tolerance=1e-7)
+    full, larger = (fit(learner, x, y, capacity=c)[0].weights for c in (50, 120))
+    np.testing.assert_allclose(larger, full, atol=2e-3)
 
 
 @every_kind
@@ -201,12 +192,12 @@ def test_the_order_of_the_items_does_not_matter(kind):
 def test_classes_without_labels_have_no_probability(kind):
     x, y, test_x, _ = problem(items=60)
     y = np.where(y == 2, 3, y)
-    learner = learner_of(kind, 8, 4)
+    learner = learner_of(kind, 8, 4, strengths=(1.0,))
     variables, _ = fit(learner, x, y)
     logits = np.asarray(learner.predict(variables, jnp.asarray(test_x)).logits)
     assert variables.seen.tolist() == [True, True, False, True]
     assert np.isneginf(logits[:, 2]).all() and np.isfinite(logits[:, [0, 1, 3]]).all()
-    without = learner_of(kind, 8, 3)
+    without = learner_of(kind, 8, 3, strengths=(1.0,))
     fewer, _ = fit(without, x, np.where(y == 3, 2, y))
     np.testing.assert_allclose(
         without.predict(fewer, jnp.asarray(test_x)).logits,
@@ -272,7 +263,7 @@ def test_temperature_divides_the_logits():
 @every_kind
 def test_seeds_side_by_side(kind):
     x, y, *_ = problem(items=30)
-    learner = learner_of(kind, 8, 4, tolerance=1e-6)
+    learner = learner_of(kind, 8, 4, strengths=(0.1, 1.0), tolerance=1e-6)
     data = Data(jnp.asarray(x), jnp.asarray(y, jnp.int32))
     labeled = pool.add(pool.create(30, 30), jnp.arange(30))
     keys = jax.random.split(KEY, 2)
