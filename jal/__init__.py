@@ -5,6 +5,7 @@
 
 from jal import (
     acquisition,
+    annotations,
     augmentation,
     batchbald,
     campaign,
@@ -15,7 +16,10 @@ from jal import (
     driver,
     error_laws,
     files,
+    html_report,
     journal,
+    label_store,
+    label_studio,
     labelling,
     learners,
     loop,
@@ -31,10 +35,13 @@ from jal import (
     score_files,
     scoring,
     selection,
+    session,
     sources,
+    status,
     strategies,
     training_price,
     types,
+    typicality,
     vaal,
 )
 
@@ -42,6 +49,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "acquisition",
+    "annotations",
     "augmentation",
     "batchbald",
     "campaign",
@@ -52,7 +60,10 @@ __all__ = [
     "driver",
     "error_laws",
     "files",
+    "html_report",
     "journal",
+    "label_store",
+    "label_studio",
     "labelling",
     "learners",
     "loop",
@@ -68,9 +79,12 @@ __all__ = [
     "score_files",
     "scoring",
     "selection",
+    "session",
     "sources",
+    "status",
     "strategies",
     "training_price",
     "types",
+    "typicality",
     "vaal",
 ]

@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jal import cost_plots, min_cost, plots, training_price
-from jal._cli_output import columns
-from jal.min_cost import Plan, Terms
+from jal import cost_plots, error_laws, min_cost, plots, training_price
+from jal._cli_output import columns, refuse
+from jal._cli_session import measured_errors
+from jal.label_store import LabelStore
+from jal.min_cost import THETAS, Plan, Terms
 from jal.training_price import TrainingPrice
 
 COLUMNS = ("size", "theta", "tested", "errors")
@@ -58,11 +60,35 @@ def read_profile(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
     return sizes, thetas, table[..., 0], table[..., 1]
 
 
+def session_profile(
+    session: Path, terms: Terms
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The same as `read_profile`, of the models measured in a labelling session."""
+    models = measured_errors(session)
+    fewest = min(len(right) for _, _, right in models)
+    thetas = np.array([theta for theta in THETAS if round(theta * fewest) >= 1])
+    profiles = [
+        error_laws.profile(
+            jnp.asarray(margins),
+            jnp.asarray(right),
+            jnp.asarray(
+                min_cost.shares_of_test(
+                    terms._replace(num_test=len(right)), size, thetas.tolist()
+                )
+            ),
+        )
+        for size, margins, right in models
+    ]
+    counts, errors = (np.stack(part) for part in zip(*profiles, strict=True))
+    return np.array([size for size, _, _ in models]), thetas, counts, errors
+
+
 def make_plan(
-    pool: int,
+    session: Path | None,
+    pool: int | None,
     price: float,
     max_error: float,
-    errors: Path,
+    errors: Path | None,
     *,
     training_price_per_image: float,
     test_size: int | None,
@@ -74,23 +100,36 @@ def make_plan(
     """Prints the plan, and draws it."""
     if out.suffix.lower() != ".png":
         raise ValueError(f"--out {out}: it must end in .png")
-    sizes, thetas, tested, wrong = read_profile(errors)
+    if session is not None:
+        refuse(f"{session} has them", pool=pool, errors=errors, test_size=test_size)
+        pool = LabelStore(session).num_items
+    elif pool is None or errors is None:
+        raise ValueError("give --pool and --errors, or the folder of a session")
     step = max(1, round(0.01 * pool))
     terms = Terms(
         pool,
-        int(tested.max()) if test_size is None else test_size,
+        test_size or 1,
         price,
         max_error=max_error,
         first_batch=batch or step,
         grid_step=step,
         **options,
     )
+    if session is not None:
+        sizes, thetas, tested, wrong = session_profile(session, terms)
+        terms = terms._replace(
+            num_test=max(len(m) for _, m, _ in measured_errors(session))
+        )
+    else:
+        assert errors is not None
+        sizes, thetas, tested, wrong = read_profile(errors)
+        terms = terms._replace(num_test=test_size or int(tested.max()))
     min_cost.check(terms, tuple(thetas.tolist()))
     now = int(sizes[-1])
     if terms.num_test + now > pool:
         raise ValueError(
             f"--pool {pool}: the test set of {terms.num_test} and the {now} labels of "
-            f"the largest size of {errors} are more than that"
+            f"the largest size of {session or errors} are more than that"
         )
     if not training_price_per_image >= 0:
         raise ValueError(

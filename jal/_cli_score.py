@@ -180,7 +180,7 @@ def _check_classes(classes: int, whose: str) -> None:
 
 def _load_model(model: str) -> tuple[Callable[..., Outputs], Any]:
     """(predict, variables), with a `predict` that names its mistakes."""
-    made = _call(model, "MODEL")
+    made = call_function(model, "MODEL")
     if not (isinstance(made, tuple) and len(made) == 2 and callable(made[0])):
         raise ValueError(
             f"{model}() returned {kind(made)}; expected the pair (predict, variables)"
@@ -229,7 +229,7 @@ def _num_members(variables: Any) -> int:
 def _open_pool(pool: str, *, items_axis: int) -> sources.Source:
     if ":" not in pool or pool.endswith(".npy") or Path(pool).exists():
         return sources.open_source(pool, items_axis=items_axis)
-    made = _call(pool, "POOL")
+    made = call_function(pool, "POOL")
     try:
         source = sources.open_source(made, items_axis=items_axis)
     except TypeError as error:
@@ -242,15 +242,16 @@ def _open_pool(pool: str, *, items_axis: int) -> sources.Source:
     return sources.Source(source.length, read)
 
 
-def _call(reference: str, argument: str) -> Any:
+def call_function(reference: str, argument: str) -> Any:
     """What the function returns that MODULE:FUNCTION or FILE.py:FUNCTION names."""
     place, _, name = reference.rpartition(":")
     is_module = all(part.isidentifier() for part in place.split("."))
     if not name.isidentifier() or not (is_module or place.endswith(".py")):
         alternatives = {"MODEL": "the word logits", "POOL": "a .npy file or a folder"}
+        instead = alternatives.get(argument, "leave it out")
         raise ValueError(
             f"{argument} {reference!r}; expected MODULE:FUNCTION, FILE.py:FUNCTION or "
-            f"{alternatives[argument]}"
+            f"{instead}"
         )
     module = _import(place, argument)
     function = getattr(module, name, None)

@@ -1,4 +1,4 @@
-"""The command line: `jal score`, `jal select`, `jal plan`, `jal acquisitions`."""
+"""The command line: `jal score`, `select`, `plan`, `init`, `ask`, `tell`, ..."""
 
 import os
 import sys
@@ -17,6 +17,7 @@ try:
 except ImportError as missing:
     sys.exit(f"Error: the command line needs typer ({missing}): pip install 'jal[cli]'")
 
+from jal import _cli_label
 from jal._cli_hosts import (
     CHILD,
     device_errors,
@@ -131,6 +132,12 @@ Example:
 \b
   jal plan --pool 60000 --price 0.04 --max-error 0.05 --errors profile.csv \\
     --training-price 0.0003 --out plan.png
+
+With SESSION, a folder of jal init, pool and errors are those measured there on the
+labels of jal ask --test:
+
+\b
+  jal plan mylab --price 0.04 --max-error 0.05
 """
 
 
@@ -332,9 +339,19 @@ def _select(
 
 @app.command("plan", help=PLAN_HELP)
 def _plan(
-    pool: Annotated[int, typer.Option(min=1, help="How many items there are.")],
     price: Annotated[float, typer.Option(help="Of a label, in USD.")],
-    errors: Annotated[Path, typer.Option(help="The CSV file of measured errors.")],
+    session: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[SESSION]", help="Folder whose measured errors are used."
+        ),
+    ] = None,
+    pool: Annotated[
+        int | None, typer.Option(min=1, help="How many items there are.")
+    ] = None,
+    errors: Annotated[
+        Path | None, typer.Option(help="The CSV file of measured errors.")
+    ] = None,
     max_error: Annotated[
         float, typer.Option(help="Greatest share of wrong labels.")
     ] = 0.05,
@@ -371,6 +388,7 @@ def _plan(
 ) -> None:
     with mistakes_in_one_line():
         make_plan(
+            session,
             pool,
             price,
             max_error,
@@ -384,6 +402,9 @@ def _plan(
             theta_base=theta_base,
             confidence=confidence,
         )
+
+
+app.add_typer(_cli_label.app)
 
 
 @app.command("acquisitions")

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jal import files, loop
+from jal import _checkpoints, files, loop
 from jal.convolution import cpu_compiler_options
 from jal.types import Data, Learner, Strategy
 
@@ -153,13 +153,7 @@ class _Store:
     """A folder with the run's identity, its checkpoints and its lines."""
 
     def __init__(self, folder: Path, identity: dict, resume: bool):
-        try:
-            import orbax.checkpoint as ocp
-        except ImportError as error:
-            raise ImportError(
-                "checkpoints need Orbax: pip install 'jal[checkpoint]', or folder=None"
-            ) from error
-        self._ocp = ocp
+        _checkpoints.require("a folder of checkpoints, unless folder=None,")
         self._folder = folder
         run_file = folder / RUN_FILE
         if run_file.exists():
@@ -177,12 +171,7 @@ class _Store:
         else:
             folder.mkdir(parents=True, exist_ok=True)
             files.write_json(run_file, identity)
-        self._manager = ocp.CheckpointManager(
-            (folder / CHECKPOINTS_FOLDER).absolute(),
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=2, enable_async_checkpointing=False
-            ),
-        )
+        self._manager = _checkpoints.open_manager(folder / CHECKPOINTS_FOLDER)
 
     def restore(self, state_shapes, infos):
         """The last checkpoint, or (None, infos) where there is none."""
@@ -190,16 +179,8 @@ class _Store:
         if latest is None:
             (self._folder / ROUNDS_FILE).unlink(missing_ok=True)
             return None, infos
-        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        template = {
-            "state": jax.tree.map(
-                lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device),
-                state_shapes,
-            ),
-            "infos": infos,
-        }
-        args = self._ocp.args.StandardRestore(template)
-        saved = self._manager.restore(latest, args=args)
+        template = {"state": state_shapes, "infos": infos}
+        saved = _checkpoints.restore(self._manager, latest, template)
         infos = jax.tree.map(np.array, saved["infos"])  # Orbax's are read-only
         self._write_lines(infos, 0, latest, mode="w")
         return saved["state"], infos
@@ -207,8 +188,7 @@ class _Store:
     def save(self, state, infos, done, last):
         """A checkpoint first, then the lines of the rounds in [done, last)."""
         content = {"state": state, "infos": infos}
-        self._manager.save(last, args=self._ocp.args.StandardSave(content))
-        self._manager.wait_until_finished()
+        _checkpoints.save(self._manager, last, content)
         self._write_lines(infos, done, last, mode="a")
 
     def close(self):

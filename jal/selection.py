@@ -3,7 +3,7 @@
 All return int32 positions in the array given, best first. NaN counts as unavailable,
 -0.0 as 0.0, ties go to the lower position, and positions beyond what is available are
 -1. Numbers of picks are static; everything else may be traced. The selectors that look
-at more than scores are written in `jal.diversity` and `jal.batchbald`.
+at more than scores are in `jal.diversity`, `jal.typicality` and `jal.batchbald`.
 """
 
 import chex
@@ -14,6 +14,7 @@ import numpy as np
 from jal import numerics
 from jal.batchbald import batch_bald
 from jal.diversity import badge, k_center
+from jal.typicality import typical
 
 __all__ = [
     "badge",
@@ -22,6 +23,7 @@ __all__ = [
     "k_center",
     "power",
     "top_k",
+    "typical",
     "within_budget",
 ]
 
@@ -129,18 +131,25 @@ def power(
 
 
 def diversify(
-    scores: jax.Array, groups: jax.Array, k: int, *, available: jax.Array | None = None
+    scores: jax.Array,
+    groups: jax.Array,
+    k: int,
+    *,
+    already: jax.Array | None = None,
+    available: jax.Array | None = None,
 ) -> jax.Array:
     """Sweeps over the groups, taking the best item left of each, until K are chosen.
 
-    Lexicographic order of (r_i, -score_i), where r_i is the number of items of i's
-    group that rank before i; a group without items left is skipped. Usually the groups
-    are predicted classes.
+    Lexicographic order of (n_i + r_i, -score_i), where r_i is the number of items of
+    i's group that rank before i, and n_i the number that the group has to begin with;
+    a group without items left is skipped. Usually the groups are predicted classes.
 
     Args:
       scores: [N], higher = label it.
       groups: [N] integers, any values.
       k: K, static, 0 <= K <= N.
+      already: [N] integers, how many items the group of each item has already, the
+        same for all of a group: a group that has n joins in sweep n. None for 0.
       available: [N] bool, items that may be chosen; None for all.
 
     Returns:
@@ -153,15 +162,22 @@ def diversify(
     >>> scores, groups = jnp.array([0.9, 0.8, 0.7, 0.6]), jnp.array([5, 5, -1, -1])
     >>> diversify(scores, groups, 3).tolist()
     [0, 2, 1]
+    >>> diversify(scores, groups, 3, already=jnp.array([1, 1, 0, 0])).tolist()
+    [2, 0, 3]
 
     Reference: Aggarwal, Popescu and Hudelot, "Optimizing active learning for low
-    annotation budgets", 2022, algorithm 1 (which does not end when K >= N).
+    annotation budgets", 2022, algorithm 1, which has no `already` (and does not end
+    when K >= N).
     """
     scores, groups = jnp.asarray(scores), jnp.asarray(groups)
     chex.assert_rank(scores, 1)
     available = numerics.checked_available(k, scores.size, available)
     chex.assert_equal_shape([scores, groups])
     chex.assert_type(groups, int)
+    if already is not None:
+        already = jnp.asarray(already)
+        chex.assert_equal_shape([scores, already])
+        chex.assert_type(already, int)
 
     missing, descending, position = _sort_keys(scores, available)
     # Missing items go to the end of their group, where they delay no other.
@@ -171,6 +187,8 @@ def diversify(
     place = jax.lax.iota(jnp.int32, scores.size)
     starts = groups != jnp.roll(groups, 1)
     sweep = place - jax.lax.cummax(jnp.where(starts, place, 0))
+    if already is not None:
+        sweep += already[position].astype(sweep.dtype)
     # The first sort put groups before positions, so here ties need the position as key.
     missing, _, _, position = jax.lax.sort(
         (missing, sweep, descending, position), num_keys=4

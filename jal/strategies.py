@@ -1,14 +1,14 @@
 """Strategies: assemblies of predictions, acquisition functions, costs and selectors."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jal import acquisition, cost, predictive, selection
 from jal import pool as pools
-from jal.types import Predictive, Strategy, View
+from jal.types import Outputs, Predictive, Strategy, View
 
 
 def highest(
@@ -144,17 +144,24 @@ def learning_loss(*, batch_size: int | None = None) -> Strategy:
     return Strategy(init=lambda key, data, pool: (), select=choose)
 
 
-def coreset(*, batch_size: int | None = None) -> Strategy:
+def coreset(
+    *,
+    features: Callable[[Any], jax.Array] | None = None,
+    batch_size: int | None = None,
+) -> Strategy:
     """Picks the candidates farthest from all that is labelled, in feature space.
 
     `selection.k_center` of the features of the deterministic prediction, the items
     labelled before being the centres.
 
     Args:
+      features: x [B, ...] -> [B, D], in place of the model's features, which mean
+        little before there are labels: `lambda x: x.reshape(len(x), -1) / 255`.
       batch_size: items predicted at a time, or None for all of them.
 
     Returns:
-      `Strategy` without state or scores. The model must return `features`.
+      `Strategy` without state or scores. The model must return `features`, unless there
+      is a function for them.
 
     Raises:
       ValueError: batch_size is below 1.
@@ -169,17 +176,61 @@ def coreset(*, batch_size: int | None = None) -> Strategy:
 
     def choose(key, state, view: View, k):
         del key
-        # The buffer of what is labelled has a fixed size; what is beyond its count is
-        # predicted and ignored.
-        labeled = jnp.maximum(view.pool.order, 0)
-        is_labeled = jnp.arange(labeled.size) < view.pool.count
-        items = jnp.concatenate([view.candidates, labeled])
-        nobody = jnp.zeros_like(view.available)
-        positions = selection.k_center(
-            predictive.predict_items(view, items, batch_size).need("features"),
+        rows, is_labeled, available = _candidates_and_labeled(
+            view, features, batch_size
+        )
+        positions = selection.k_center(rows, k, centers=is_labeled, available=available)
+        return pools.acquired(view, positions), state
+
+    return Strategy(init=lambda key, data, pool: (), select=choose)
+
+
+def typical(
+    *,
+    features: Callable[[Any], jax.Array] | None = None,
+    max_clusters: int = 500,
+    batch_size: int | None = None,
+) -> Strategy:
+    """Picks the most typical candidate of each of the largest clusters without labels.
+
+    `selection.typical` of the features of the deterministic prediction, for the first
+    labels: with `features` it needs neither a label nor a model.
+
+    Args:
+      features: x [B, ...] -> [B, D], in place of the model's features, which mean
+        little before there are labels: `lambda x: x.reshape(len(x), -1) / 255`.
+      max_clusters: the largest number of clusters, as in `selection.typical`.
+      batch_size: items predicted at a time, or None for all of them.
+
+    Returns:
+      `Strategy` without state or scores. The model must return `features`, unless there
+      is a function for them.
+
+    Raises:
+      ValueError: batch_size or max_clusters is below 1.
+
+    >>> typical(features=lambda x: x / 255).init(jax.random.key(0), None, None)
+    ()
+
+    Reference: Hacohen, Dekel and Weinshall, "Active learning on a budget: opposite
+    strategies suit high and low budgets", 2022, algorithm 1.
+    """
+    _check_batch_size(batch_size)
+    if max_clusters < 1:
+        raise ValueError(f"max_clusters={max_clusters}; it must be at least 1")
+
+    def choose(key, state, view: View, k):
+        rows, is_labeled, available = _candidates_and_labeled(
+            view, features, batch_size
+        )
+        positions = selection.typical(
+            key,
+            rows,
             k,
-            centers=jnp.concatenate([nobody, is_labeled]),
-            available=jnp.concatenate([view.available, jnp.zeros_like(is_labeled)]),
+            covered=is_labeled,
+            available=available,
+            # There are never more labels than the buffer holds.
+            max_clusters=min(max_clusters, view.pool.order.size + max(k, 1)),
         )
         return pools.acquired(view, positions), state
 
@@ -324,6 +375,50 @@ def rand_div(*, batch_size: int | None = None) -> Strategy:
     return Strategy(init=lambda key, data, pool: (), select=choose)
 
 
+def class_balanced(*, batch_size: int | None = None) -> Strategy:
+    """Picks candidates predicted to be of the classes with the fewest labels.
+
+    `selection.diversify` over the most probable class of the deterministic prediction,
+    of each class the most probable candidates first, where a class joins in once all
+    others have as many labels or picks. Without labels that is one candidate of each
+    predicted class in turn. It evens out the labels as far as the predictions are
+    right, and finds no class that is predicted nowhere.
+
+    Args:
+      batch_size: candidates predicted at a time, or None for all of them.
+
+    Returns:
+      `Strategy` without state; the scores are the probabilities of the predicted
+      classes. The model must return `logits`, and the labels must be classes; one that
+      the model has no logit for is not counted.
+
+    Raises:
+      ValueError: batch_size is below 1.
+
+    >>> class_balanced().init(jax.random.key(0), None, None)
+    ()
+    """
+    _check_batch_size(batch_size)
+
+    def choose(key, state, view: View, k):
+        del key
+        outputs = predictive.predict_items(view, view.candidates, batch_size)
+        p = jax.nn.softmax(outputs.need("logits"), axis=-1)
+        scores, groups = jnp.max(p, axis=-1), jnp.argmax(p, axis=-1)
+        num_classes = p.shape[-1]
+        bought, is_labeled = _labeled(view)
+        y = view.data.y[bought]
+        known = is_labeled & (y >= 0)
+        labels = jnp.zeros(num_classes, jnp.int32)
+        labels = labels.at[jnp.where(known, y, num_classes)].add(1, mode="drop")
+        positions = selection.diversify(
+            scores, groups, k, already=labels[groups], available=view.available
+        )
+        return pools.acquired(view, positions, scores), state
+
+    return Strategy(init=lambda key, data, pool: (), select=choose)
+
+
 class PreviousModel(NamedTuple):
     """What `alamp` remembers of the model of the round before.
 
@@ -393,6 +488,32 @@ def alamp(*, diversify: bool = False, batch_size: int | None = None) -> Strategy
         return chosen, after
 
     return Strategy(init, choose)
+
+
+def _labeled(view: View) -> tuple[jax.Array, jax.Array]:
+    """[L] pool indices of what is labelled, and which of them are, L the capacity.
+
+    The buffer has a fixed size, and what is beyond its count is item 0.
+    """
+    order = view.pool.order
+    return jnp.maximum(order, 0), jnp.arange(order.size) < view.pool.count
+
+
+def _candidates_and_labeled(view: View, features, batch_size):
+    """Features [M + L, D] of the candidates and of what is labelled.
+
+    Also which rows are labelled items, and which are candidates that are available;
+    what is neither is predicted and ignored.
+    """
+    if features is not None:
+        view = view._replace(predict=lambda x: Outputs(features=features(x)))
+    labeled, is_labeled = _labeled(view)
+    items = jnp.concatenate([view.candidates, labeled])
+    return (
+        predictive.predict_items(view, items, batch_size).need("features"),
+        jnp.concatenate([jnp.zeros_like(view.available), is_labeled]),
+        jnp.concatenate([view.available, jnp.zeros_like(is_labeled)]),
+    )
 
 
 def _gap_and_class(view: View, items, batch_size) -> tuple[jax.Array, jax.Array]:

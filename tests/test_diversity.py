@@ -37,7 +37,7 @@ def padded(positions, k):
 
 @pytest.fixture
 def blocks(monkeypatch):
-    """Sets how many candidates, few of them, and centres go into a block."""
+    """Sets how many items go into the blocks; see `diversity.Blocks`."""
     return lambda *sizes: monkeypatch.setattr(
         diversity, "BLOCKS", diversity.Blocks(*sizes)
     )
@@ -243,7 +243,12 @@ def test_k_center_worked_example():
         np.testing.assert_allclose(seen, trace, atol=1e-5)
 
 
-@pytest.mark.parametrize("sizes", [(64, 8, 128), (3, 1, 2), (1, 1, 1)])
+# What it takes by itself; several of all loops; the least of each; many candidates of
+# few items that joined, in turns.
+SIZES = [diversity.BLOCKS, (3, 1, 2, 4, 3), (1, 1, 1, 1, 1), (12, 2, 3, 2, 5)]
+
+
+@pytest.mark.parametrize("sizes", SIZES)
 def test_k_center_equals_the_exact_greedy_algorithm(blocks, sizes):
     blocks(*sizes)
     select = quick_jit(diversity.k_center, static_argnums=1)
@@ -265,7 +270,7 @@ def test_k_center_equals_the_exact_greedy_algorithm(blocks, sizes):
 def test_a_tie_with_an_item_outside_of_the_block_goes_to_the_lower_position(blocks):
     # The block is items 4, 3 and 1. The first pick brings item 3 down to the square 41
     # of item 1, inside, and of item 2, outside.
-    blocks(3, 1, 1)
+    blocks(3, 1, 1, 5, 1)
     features = jnp.array([[0.0, 0], [-4, -5], [-5, 4], [6, 5], [10, 0]])
     centers = jnp.arange(5) == 0
     assert diversity.k_center(features, 4, centers=centers).tolist() == [4, 1, 2, 3]
@@ -309,7 +314,7 @@ def test_every_pick_of_k_center_is_the_farthest(kind):
 @pytest.mark.parametrize("kind", ["normal", "clusters", "copies"])
 def test_blocks_pick_what_one_after_the_other_picks(blocks, kind):
     features, results = cloud(kind), []
-    for sizes in [(1, 1, 1), (5, 2, 7), (64, 8, 128), (300, 8, 300)]:
+    for sizes in [(1, 1, 1, 300, 1), (5, 2, 7, 30, 1), (64, 8, 128, 7, 1), (300,) * 5]:
         blocks(*sizes)
         select = quick_jit(diversity.k_center, static_argnums=1)
         picks = select(features, 200, centers=np.arange(300) % 4 == 1)
@@ -483,7 +488,7 @@ def test_factored_distances_equal_those_of_the_gradients():
     assert np.all(np.diag(squared) == 0)
 
 
-@pytest.mark.parametrize("sizes", [(64, 8, 128), (1, 1, 1), (2, 1, 1)])
+@pytest.mark.parametrize("sizes", [diversity.BLOCKS, (1,) * 5, (1, 1, 1, 1, 2)])
 def test_badge_follows_its_law(blocks, sizes):
     blocks(*sizes)
     g = gradients(PROBABILITIES, FEATURES)

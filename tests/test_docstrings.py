@@ -52,8 +52,16 @@ PAPERS = {
         "predict_members",
     ],
     "selection": ["power", "diversify", "within_budget"],
-    "strategies": ["from_scores", "learning_loss", "coreset", "badge", "batch_bald"],
+    "strategies": [
+        "from_scores",
+        "learning_loss",
+        "coreset",
+        "typical",
+        "badge",
+        "batch_bald",
+    ],
     "training_price": ["by_rounds"],
+    "typicality": ["typical"],
     "vaal": ["make_step", "vaal", "ta_vaal", "epochs_of"],
 }
 

@@ -258,7 +258,7 @@ def test_without_orbax(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "orbax.checkpoint", None)
     problem = tiny_problem()
     drive_tiny(problem)
-    with pytest.raises(ImportError, match="jal\\[checkpoint\\].*or folder=None"):
+    with pytest.raises(ImportError, match="folder=None.*jal\\[checkpoint\\]"):
         drive_tiny(problem, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -19,7 +19,7 @@ FLOORS = [
         "files",
         "augmentation",
     },
-    {"batchbald", "diversity"},
+    {"batchbald", "diversity", "typicality"},
     {
         "predictive",
         "acquisition",
@@ -33,22 +33,50 @@ FLOORS = [
         "error_laws",
         "training_price",
         "journal",
+        "annotations",
+        "label_studio",
+        "label_store",
+        "_checkpoints",
     },
     {"linear"},
     {"learners", "networks", "scoring"},
     {"strategies", "vaal", "min_cost", "plots"},
-    {"session", "loop", "driver", "campaign", "labelling", "cost_plots"},
+    {"status"},
+    {
+        "_session_round",
+        "session",
+        "loop",
+        "driver",
+        "campaign",
+        "labelling",
+        "cost_plots",
+        "html_report",
+    },
     {"_cli_output"},
     {
         "_cli_hosts",
         "_cli_score",
         "_cli_select",
+    },
+    {"_cli_pool"},
+    {"_cli_session"},
+    {
+        "_cli_label",
         "_cli_plan",
     },  # of the command line alone
     {"cli", "__main__"},
     {"__init__"},  # makes the modules reachable as attributes
 ]
-SAME_FLOOR = {("driver", "loop"), ("labelling", "campaign"), ("__main__", "cli")}
+SAME_FLOOR = {
+    ("driver", "loop"),
+    ("labelling", "campaign"),
+    ("__main__", "cli"),
+    ("label_studio", "annotations"),
+    ("label_store", "annotations"),
+    ("session", "loop"),
+    ("session", "_session_round"),
+    ("_session_round", "loop"),
+}
 OPTIONAL = {
     "matplotlib",
     "orbax",

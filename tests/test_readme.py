@@ -1,4 +1,4 @@
-"""What the README shows is what runs."""
+"""What the README shows is what runs, and what it points to is there."""
 
 import re
 from pathlib import Path
@@ -6,11 +6,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-README = Path(__file__).parent.parent / "README.md"
+import jal
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+GUIDES = [
+    README,
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "benchmarks" / "README.md",
+    ROOT / "experiments" / "README.md",
+]
 
 
-def blocks():
-    return re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+def blocks(path=README):
+    return re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
+
+
+def block(content):
+    (found,) = [block for block in blocks() if content in block]
+    return found
 
 
 def test_the_examples_run(capsys, tmp_path, monkeypatch):
@@ -20,20 +34,17 @@ def test_the_examples_run(capsys, tmp_path, monkeypatch):
     names = {}
     exec(blocks()[0], names)
     assert capsys.readouterr().out.startswith("[0.")
-    (scores,) = [block for block in blocks() if "score_pool" in block]
-    exec(scores, names)
+    exec(block("score_pool"), names)
     assert capsys.readouterr().out.endswith(" (500,) 0\n")
-    (everything,) = [block for block in blocks() if "labelling.label(" in block]
-    exec(everything, names)
+    exec(block("labelling.label("), names)
     assert " of 20.00 USD: " in capsys.readouterr().out
-    (few,) = [block for block in blocks() if "linear_svm(" in block]
-    exec(few, names)
+    exec(block("linear_svm("), names)
     assert names["infos"].count.tolist() == [40, 60, 80, 100, 120, 140]
 
 
 def test_features_of_another_framework(tmp_path, monkeypatch):
     torch, timm = pytest.importorskip("torch"), pytest.importorskip("timm")
-    (extract,) = [block for block in blocks() if "timm.create_model" in block]
+    extract = block("timm.create_model")
     assert extract.count("\n") == 5
     monkeypatch.chdir(tmp_path)
     images = torch.rand(5, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -48,10 +59,18 @@ def test_features_of_another_framework(tmp_path, monkeypatch):
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["from_linen", "from_nnx", "from_equinox"])
-def test_the_recipes_are_those_that_are_tested(name):
-    (recipe,) = [block for block in blocks() if block.startswith(f"def {name}(")]
-    assert recipe in (README.parent / "tests" / "test_embeddings.py").read_text()
+@pytest.mark.parametrize(
+    ("name", "guide"),
+    [
+        ("from_linen", "README.md"),
+        ("from_nnx", "CONTRIBUTING.md"),
+        ("from_equinox", "CONTRIBUTING.md"),
+    ],
+)
+def test_the_recipes_are_those_that_are_tested(name, guide):
+    found = [b for b in blocks(ROOT / guide) if b.startswith(f"def {name}(")]
+    (recipe,) = found
+    assert recipe in (ROOT / "tests" / "test_embeddings.py").read_text()
 
 
 def test_the_two_commands_stand_at_the_top():
@@ -60,3 +79,48 @@ def test_the_two_commands_stand_at_the_top():
         "make demo",
         "make test",
     ]
+
+
+def test_it_can_be_read_to_the_end():
+    assert len(README.read_text().splitlines()) < 250
+
+
+def anchor(title):
+    """What GitHub makes of a title in a link."""
+    return re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-")
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_and_pictures_exist(guide):
+    text = re.sub(r"```.*?```", "", guide.read_text(), flags=re.DOTALL)
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    assert links or guide.parent.name == "benchmarks" or guide.stem == "CONTRIBUTING"
+    for link in links:
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, title = link.partition("#")
+        path = guide.parent / name if name else guide
+        assert path.exists(), link
+        if title:
+            titles = re.findall(r"^#+ (.+)$", path.read_text(), re.M)
+            assert title in map(anchor, titles), link
+
+
+def test_what_the_tables_name_exists():
+    text = README.read_text()
+
+    def first_cells(header):
+        table = text.partition(f"\n| {header}")[2].partition("\n\n")[0]
+        return " ".join(row.split("|")[1] for row in table.splitlines()[2:])
+
+    cells = first_cells("strategy | needs")
+    called = re.findall(r"`(?:vaal\.)?(\w+)\(", cells)
+    assert {"random", "from_scores", "coreset", "ta_vaal"} <= set(called)
+    for name in called:
+        assert hasattr(jal.strategies, name) or hasattr(jal.vaal, name), name
+    for name in re.findall(r"acquisition\.(\w+)", cells):
+        assert hasattr(jal.acquisition, name), name
+    modules = re.findall(r"`(\w+)`", first_cells("modules"))
+    assert {"types", "strategies", "cli"} <= set(modules)
+    for name in modules:
+        assert (ROOT / "jal" / f"{name}.py").is_file(), name

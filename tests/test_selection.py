@@ -75,11 +75,13 @@ def ranking(scores, available):
     return sorted(usable, key=lambda i: -scores[i])
 
 
-def sweeps(scores, groups, available):
+def sweeps(scores, groups, available, already=None):
     """The diversification procedure sweep by sweep, as it is described in words."""
-    left, picks = ranking(scores, available), []
+    left, picks, number = ranking(scores, available), [], 0
+    already = np.zeros(len(scores), int) if already is None else already
     while left:
-        seen = set()
+        seen = set(groups[already > number])
+        number += 1
         for i in list(left):
             if groups[i] not in seen:
                 seen.add(groups[i])
@@ -348,11 +350,37 @@ def test_diversify_orders_integers_to_the_last_bit():
     assert diversify(scores, groups, 4).tolist() == [3, 2, 1, 0]
 
 
+@few
+@given(st.data())
+def test_groups_that_have_some_already_join_later(data):
+    scores = float32(data.draw(lists(SCORE, 7)))
+    groups = np.asarray(data.draw(lists(st.integers(0, 2), 7)), np.int32)
+    already = np.asarray(data.draw(lists(st.integers(0, 4), 3)), np.int32)[groups]
+    available = np.asarray(data.draw(lists(st.booleans(), 7)))
+    picks = diversify(scores, groups, 7, already=already, available=available)
+    expected = sweeps(scores, groups, available, already)
+    assert picks.tolist() == padded(expected, 7)
+
+
+def test_diversify_evens_out_what_groups_have():
+    """Groups that have 5, 2 and 0 of their own get none, 3 and 5 of 8 more."""
+    groups = jnp.arange(60) % 3
+    already = jnp.array([5, 2, 0])[groups]
+    picks = diversify(inputs(0, n=60)["score"], groups, 8, already=already)
+    assert np.bincount(groups[picks], minlength=3).tolist() == [0, 3, 5]
+    assert groups[picks].tolist()[:2] == [2, 2]
+    # What all have in common changes nothing.
+    scores = inputs(0, n=60)["score"]
+    same = diversify(scores, groups, 8, already=jnp.full(60, 7, jnp.int8))
+    assert same.tolist() == diversify(scores, groups, 8).tolist()
+
+
 def test_diversify_checks_its_groups():
-    with pytest.raises(AssertionError):
-        selection.diversify(jnp.ones(3), jnp.ones(4, int), 1)
-    with pytest.raises(AssertionError):
-        selection.diversify(jnp.ones(3), jnp.ones(3), 1)
+    for groups in (jnp.ones(4, int), jnp.ones(3)):
+        with pytest.raises(AssertionError):
+            selection.diversify(jnp.ones(3), groups, 1)
+        with pytest.raises(AssertionError):
+            selection.diversify(jnp.ones(3), jnp.ones(3, int), 1, already=groups)
 
 
 # within_budget

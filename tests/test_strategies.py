@@ -415,3 +415,119 @@ def test_alamp_never_picks_what_has_no_prediction(strategy):
 def test_their_batch_size_is_checked(make):
     with pytest.raises(ValueError, match="batch_size=0"):
         make(batch_size=0)
+
+
+# Without a model or without labels: features of one's own, and classes in balance.
+
+
+def cold_view(labeled=()) -> View:
+    """No model that could be asked, and as many labels as wanted."""
+
+    def predict(x, key=None):
+        raise AssertionError("there is no model yet")
+
+    some = pool.add(pool.create(N, 4), jnp.asarray(labeled, jnp.int32))
+    return View(
+        jax.tree_util.Partial(predict),
+        pool.hide(make_data(), some),
+        some,
+        jnp.arange(N - 5, dtype=jnp.int32),
+        pool.open_items(some)[: N - 5],
+    )
+
+
+@pytest.mark.parametrize(
+    ("labeled", "batch_size"), [((), None), ((3, N - 1), 7)], ids=["none", "some"]
+)
+def test_features_of_ones_own_need_no_model(labeled, batch_size):
+    view = cold_view(labeled)
+    own = dict(features=lambda x: 2 * x[:, ::-1], batch_size=batch_size)
+    # What is labelled stands behind the candidates, in a buffer of four.
+    x = 2 * view.data.x[:, ::-1]
+    behind = jnp.concatenate([x[jnp.array(labeled, int)], jnp.ones((4, PIXELS))])
+    items = jnp.concatenate([x[: N - 5], behind[:4]])
+    covered = jnp.arange(N - 1) >= N - 5
+    covered &= jnp.arange(N - 1) < N - 5 + len(labeled)
+    available = jnp.pad(view.available, (0, 4))
+    expected = {
+        strategies.coreset: selection.k_center(
+            items, K, centers=covered, available=available
+        ),
+        strategies.typical: selection.typical(
+            KEY, items, K, covered=covered, available=available
+        ),
+    }
+    for make, picks in expected.items():
+        acquisition, _ = quick_jit(make(**own).select, static_argnums=3)(
+            KEY, (), view, K
+        )
+        assert acquisition.indices.tolist() == picks.tolist() and min(picks) >= 0
+
+
+def test_typical_checks_its_numbers():
+    with pytest.raises(ValueError, match="max_clusters=0; it must be at least 1"):
+        strategies.typical(max_clusters=0)
+    with pytest.raises(ValueError, match="batch_size=0"):
+        strategies.typical(batch_size=0)
+
+
+def sure_of(classes, num_classes=3):
+    """[N, C] predictions of these classes, each one a little surer than the last."""
+    p = 0.8 + 1e-3 * np.arange(len(classes))[:, None]
+    others = (1 - p) / (num_classes - 1)
+    return np.where(np.asarray(classes)[:, None] == np.arange(num_classes), p, others)
+
+
+def balance(labels, p, k):
+    """What class_balanced picks by predictions p when these labels are there."""
+    number, items = len(labels), len(labels) + len(p)
+    y = jnp.concatenate([jnp.asarray(labels, int), jnp.zeros(len(p), int)])
+    # The first items have the labels, and the buffer has room for three more.
+    some = pool.add(pool.create(items, number + 3), jnp.arange(number))
+    table = jnp.log(jnp.asarray(p, jnp.float32))
+    view = View(
+        jax.tree_util.Partial(lambda x: Outputs(logits=table[x[:, 0]])),
+        pool.hide(Data(jnp.arange(items)[:, None] - number, y), some),
+        some,
+        jnp.arange(number, items, dtype=jnp.int32),
+        jnp.ones(len(p), bool),
+    )
+    select = quick_jit(strategies.class_balanced().select, static_argnums=3)
+    picks, state = select(KEY, (), view, k)
+    assert state == ()
+    np.testing.assert_allclose(picks.scores, p.max(axis=1), rtol=1e-6)
+    return [i - number for i in picks.indices.tolist()]
+
+
+def test_class_balanced_evens_out_the_labels():
+    classes = np.arange(30) % 3
+    picks = balance([0] * 4 + [1], sure_of(classes), 7)
+    # Class 2 alone, then with class 1, the surest first, until all have four.
+    assert picks == [29, 28, 26, 25, 23, 22, 20]
+    # An equal number more for each from there on.
+    counts = np.bincount(classes[balance([0] * 4 + [1], sure_of(classes), 13)])
+    assert (counts + [4, 1, 0]).tolist() == [6, 6, 6]
+
+
+def test_class_balanced_goes_on_where_a_class_has_no_candidates_left():
+    picks = balance([0, 0, 1], sure_of([2, 0, 0, 0]), 4)
+    assert picks == [0, 3, 2, 1]
+
+
+def test_class_balanced_without_labels_takes_one_of_each_predicted_class():
+    classes = np.array([1, 1, 1, 0, 2, 0])
+    p = sure_of(classes)
+    expected = selection.diversify(jnp.asarray(p.max(axis=1)), jnp.asarray(classes), 6)
+    assert balance([], p, 6) == expected.tolist() == [5, 4, 2, 3, 1, 0]
+
+
+def test_class_balanced_does_not_count_labels_that_are_no_class():
+    p = sure_of([0, 1, 2])
+    assert balance([0, 0, -1, -1, -1, 9, 9, 1], p, 3) == [2, 1, 0]
+    p[1] = np.nan
+    assert balance([0], p, 3) == [2, 0, -2]  # -1, less the labelled item
+
+
+def test_class_balanced_checks_its_batch_size():
+    with pytest.raises(ValueError, match="batch_size=0"):
+        strategies.class_balanced(batch_size=0)

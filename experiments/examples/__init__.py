@@ -1,0 +1,1 @@
+"""Short scripts to read and to run, each on the digits inside scikit-learn."""

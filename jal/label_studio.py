@@ -1,0 +1,537 @@
+"""Tasks for Label Studio, and the answers it exports, on the host.
+
+`config` is the labelling interface of a project and `tasks` what is imported into it;
+`read` takes its exports. Nothing named in an export is opened: file names and URLs are
+text to be looked up among the names of the pool.
+"""
+
+import base64
+import io
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+from urllib.parse import unquote, urlsplit
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+
+from jal import annotations
+from jal.annotations import Annotation, Vocabulary, shown
+
+CONTROL = "choice"
+
+_IMAGES = {
+    b"\x89PNG\r\n\x1a\n": "png",
+    b"\xff\xd8\xff": "jpeg",
+    b"GIF8": "gif",
+    b"RIFF": "webp",
+}
+# Label Studio puts the start of a random number before the name of an upload.
+_UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
+_LOCAL_FILE = re.compile(r"/local-files/?\?(?:[^#]*&)?d=([^&#]*)")
+# What annotators may say besides a choice.
+_REMARKS = {"textarea", "rating", "number", "datetime"}
+# Folders of a URL that may be part of an item's name.
+_DEPTH = 32
+
+
+def tasks(
+    items: Iterable[int],
+    names: Sequence[str],
+    classes: Sequence[str],
+    *,
+    images: Sequence[str | bytes] | None = None,
+    probabilities: Any = None,
+    model_version: str = "jal",
+) -> list[dict]:
+    """Makes the tasks of a batch, as Label Studio imports them.
+
+    Args:
+      items: [K] pool indices, in the order they are to be labelled.
+      names: [N] names of the items.
+      classes: [C] names of the classes.
+      images: [K] what to show: a URL (http, a path that Label Studio serves as
+        "/data/local-files/?d=pool/a.png", or what `thumbnail` returns), or the bytes
+        of a PNG, JPEG, GIF or WebP file, which go into the task. By default the names.
+      probabilities: [K, C] of a model: the likeliest class is shown to annotators as
+        a guess, with its probability. Leave it out to not influence them.
+      model_version: what made the guess.
+
+    Returns:
+      [K] tasks for `files.write_json`. Their data say which item they are about, and
+      Label Studio exports that with the answers.
+
+    Raises:
+      ValueError: an item is no pool index, or the others do not fit them.
+
+    >>> task, = tasks([1], ["x.png", "y.png"], ["cat", "dog"], probabilities=[[0, 1]])
+    >>> task["data"]
+    {'image': 'y.png', 'jal_item': 1, 'name': 'y.png'}
+    >>> task["predictions"][0]["result"][0]["value"]
+    {'choices': ['dog']}
+    """
+    vocabulary = Vocabulary(names, classes)
+    indices = [vocabulary.item(item) for item in items]
+    if images is None:
+        images = [names[index] for index in indices]
+    if len(images) != len(indices):
+        raise ValueError(f"images: {len(images)} for {len(indices)} items")
+    made: list[dict] = [
+        {"data": {"image": _url(image), "jal_item": index, "name": names[index]}}
+        for index, image in zip(indices, images, strict=True)
+    ]
+    if probabilities is None or not made:
+        return made
+    guesses = np.asarray(probabilities, float)
+    if guesses.shape != (len(indices), len(classes)):
+        raise ValueError(
+            f"probabilities has shape {guesses.shape}; expected [K, C] = "
+            f"{(len(indices), len(classes))}"
+        )
+    if not ((guesses >= 0) & (guesses <= 1 + 1e-5)).all():
+        raise ValueError("probabilities must lie in [0, 1]; take the softmax of logits")
+    for task, guess in zip(made, guesses, strict=True):
+        result = {
+            "from_name": CONTROL,
+            "to_name": "image",
+            "type": "choices",
+            "value": {"choices": [classes[guess.argmax()]]},
+        }
+        task["predictions"] = [
+            {
+                "model_version": model_version,
+                "score": float(guess.max()),
+                "result": [result],
+            }
+        ]
+    return made
+
+
+def config(classes: Sequence[str]) -> str:
+    """Makes the labelling interface: an image, and one choice among the classes.
+
+    Args:
+      classes: [C] names of the classes.
+
+    Returns:
+      XML for the settings of the project.
+
+    Raises:
+      ValueError: Label Studio would show a class as something else.
+
+    >>> print(config(["cat", 'say "<b>"']))
+    <View>
+      <Image name="image" value="$image"/>
+      <Choices name="choice" toName="image" choice="single" showInLine="true">
+        <Choice value="cat"/>
+        <Choice value='say "&lt;b&gt;"'/>
+      </Choices>
+    </View>
+    """
+    for name in Vocabulary([], classes).classes:
+        if "$" in name:
+            raise ValueError(
+                f"classes: Label Studio replaces what follows the $ in {name!r} by a "
+                "field of the task; rename it"
+            )
+    choices = "".join(f"    <Choice value={quoteattr(name)}/>\n" for name in classes)
+    return (
+        '<View>\n  <Image name="image" value="$image"/>\n'
+        f'  <Choices name="{CONTROL}" toName="image" choice="single" '
+        f'showInLine="true">\n{choices}  </Choices>\n</View>'
+    )
+
+
+def thumbnail(image: Any, *, size: int = 128) -> str:
+    """Draws an array as a small picture that fits into a task.
+
+    Args:
+      image: [H, W] grey, or [H, W, 1], [H, W, 3] or [H, W, 4] grey, RGB or RGBA; uint8,
+        or float in [0, 1].
+      size: the longer side of the picture, in pixels. A smaller image is enlarged.
+
+    Returns:
+      A PNG file as a URL, "data:image/png;base64,...".
+
+    Raises:
+      ValueError: this is no such array.
+      ImportError: Pillow is missing.
+
+    >>> thumbnail(np.zeros((8, 8), np.uint8))[:26]
+    'data:image/png;base64,iVBO'
+    """
+    pixels = np.asarray(image)
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    if not (
+        pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))
+    ) or not all(pixels.shape):
+        raise ValueError(
+            f"image has shape {pixels.shape}; expected [H, W] or [H, W, C] with C = 1, "
+            "3 or 4"
+        )
+    if size < 1:
+        raise ValueError(f"size={size}; it must be at least 1")
+    # bfloat16 is no kind of float to NumPy, but can be converted.
+    if pixels.dtype != np.uint8 and pixels.dtype.kind in "fV":
+        pixels = pixels.astype(float)
+        if not ((pixels >= 0) & (pixels <= 1)).all():
+            raise ValueError(
+                f"image has values from {pixels.min():g} to {pixels.max():g}; scale "
+                "floats to [0, 1], or give uint8"
+            )
+        pixels = np.round(pixels * 255).astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        raise ValueError(f"image has dtype {pixels.dtype}; expected uint8 or float")
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError("thumbnails need Pillow: pip install pillow") from error
+    height, width = pixels.shape[:2]
+    scale = size / max(height, width)
+    # Pixels stay squares where there are few of them.
+    how = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX
+    picture = Image.fromarray(pixels).resize(
+        (max(round(width * scale), 1), max(round(height * scale), 1)), how
+    )
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return _data_url(file.getvalue(), "png")
+
+
+def read(
+    path: str | os.PathLike,
+    *,
+    names: Sequence[str],
+    classes: Sequence[str],
+    control: str = CONTROL,
+) -> list[Annotation]:
+    """Reads answers that Label Studio exported as JSON, JSON-MIN, CSV or TSV.
+
+    All annotations of a task are read, those marked as ground truth too; predictions
+    and drafts are not. A task that was skipped, or submitted without a choice, has the
+    label None; only JSON tells of skipped ones. Label Studio writes e-mail addresses
+    into some exports and numbers into others, so one annotator may have two names:
+    stay with one format.
+
+    Args:
+      path: the file, of at most `annotations.MAX_BYTES`.
+      names: [N] names of the items. A task is about the item that `jal_item` in its
+        data numbers; else the one whose name is `name`; else the one whose name ends
+        the path of `image`, be it a URL, a local file or an upload.
+      classes: [C] names of the classes.
+      control: the name of the Choices tag, if the interface is not that of `config`.
+
+    Returns:
+      The annotations, in the order of the file; what one annotator said again of the
+      same item is left out.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: something in it is wrong; task and value are named.
+
+    Reference:
+      Label Studio documentation, "Export annotations" and "Label Studio JSON format of
+      annotated tasks", 2021 to 2025, https://labelstud.io/guide/export.
+
+    >>> import tempfile
+    >>> path = tempfile.mkdtemp() + "/export.json"
+    >>> choice = {"type": "choices", "from_name": "choice", "value": {"choices": ["b"]}}
+    >>> with open(path, "w") as file:
+    ...     json.dump({"data": {"jal_item": 2}, "annotations": [
+    ...         {"completed_by": 7, "lead_time": 1.5, "result": [choice]}]}, file)
+    >>> read(path, names=["x", "y", "z"], classes=["a", "b"])
+    [Annotation(item=2, label=1, annotator='7', seconds=1.5, cost=None)]
+    """
+    reader = _Reader(Vocabulary(names, classes), control)
+    said: dict[tuple, Annotation] = {}
+    place = "the beginning"
+    try:
+        for place, entry in _json_entries(path) if _is_json(path) else _csv_rows(path):
+            try:
+                for annotation in reader.annotations(place, entry):
+                    said.setdefault(annotation[:3], annotation)
+            except ValueError as error:
+                raise ValueError(f"{path}, {place}: {error}") from error
+    except RecursionError:
+        raise ValueError(
+            f"{path}, {place}: nested too deeply; this is no export of Label Studio"
+        ) from None
+    if reader.elsewhere and not reader.found:
+        place, other = reader.elsewhere
+        raise ValueError(
+            f"{path}, {place}: there are no choices called {control!r} but "
+            f"{shown(other)}; name that as control, if it holds the classes"
+        )
+    return list(said.values())
+
+
+def read_any(
+    path: str | os.PathLike,
+    *,
+    names: Sequence[str],
+    classes: Sequence[str],
+    control: str = CONTROL,
+) -> list[Annotation]:
+    r"""Reads answers from a CSV file of jal's, or an export of Label Studio.
+
+    What it is, the content says, not the name of the file.
+
+    Args:
+      path: the file.
+      names: [N] names of the items.
+      classes: [C] names of the classes.
+      control: see `read`.
+
+    Returns:
+      The annotations: see `annotations.read_csv` and `read`.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: something in it is wrong.
+
+    >>> import tempfile
+    >>> path = tempfile.mkdtemp() + "/a.json"
+    >>> with open(path, "w") as file:
+    ...     _ = file.write("name,label\ny,b")
+    >>> read_any(path, names=["x", "y"], classes=["a", "b"])[0].label
+    1
+    """
+    if not _is_json(path):
+        columns = annotations.header(path)
+        exported = "annotation_id" in columns or (
+            control in columns and "label" not in columns
+        )
+        if not exported:
+            return annotations.read_csv(path, names=names, classes=classes)
+    return read(path, names=names, classes=classes, control=control)
+
+
+class _Reader:
+    """Finds the answers in what stands for a task."""
+
+    def __init__(self, vocabulary: Vocabulary, control: str):
+        self._vocabulary = vocabulary
+        self._control = control
+        self.found = False  # whether the control was ever seen
+        self.elsewhere: tuple[str, str] | None = None  # a place, and another control
+
+    def annotations(self, place: str, entry: Any) -> Iterator[Annotation]:
+        if not isinstance(entry, dict):
+            raise ValueError(f"this is {shown(entry)}; expected an object, a task")
+        if "annotations" in entry or "completions" in entry:
+            answers = entry.get("annotations", entry.get("completions"))
+            yield from self._of_task(place, entry.get("data"), answers)
+        elif "result" in entry and isinstance(entry.get("task"), dict):
+            # One answer a file, as in the target storage of a project.
+            yield from self._of_task(place, entry["task"].get("data"), [entry])
+        elif isinstance(entry.get("data"), dict):
+            raise ValueError(
+                "it has no annotations: these are tasks to be labelled; export the "
+                "project, and read that"
+            )
+        else:
+            yield from self._of_flat(place, entry)
+
+    def _of_task(self, place: str, data: Any, answers: Any) -> Iterator[Annotation]:
+        if not isinstance(answers, list):
+            raise ValueError(f"annotations is {shown(answers)}; expected a list")
+        if not answers:
+            return
+        if not isinstance(data, dict):
+            raise ValueError(f"data is {shown(data)}; expected an object")
+        item = self._item(data)
+        for answer in answers:
+            if not isinstance(answer, dict):
+                raise ValueError(
+                    f"an annotation is {shown(answer)}; expected an object. Export "
+                    "annotations, not only their numbers"
+                )
+            skipped = _flag(answer, "was_cancelled") or _flag(answer, "skipped")
+            choices = self._choices(place, answer.get("result"))
+            yield self._annotation(
+                item,
+                [] if skipped else choices,
+                answer.get("completed_by"),
+                answer.get("lead_time"),
+            )
+
+    def _of_flat(self, place: str, entry: dict) -> Iterator[Annotation]:
+        choices = _texts(entry.get(self._control))
+        if self._control in entry:
+            self.found = True
+        else:
+            for key, value in entry.items():
+                if (
+                    key not in ("name", "image", "annotator")
+                    and isinstance(value, str)
+                    and value in self._vocabulary.classes
+                ):
+                    self.elsewhere = self.elsewhere or (place, key)
+        who = entry.get("annotator")
+        answered = choices or who or entry.get("annotation_id") is not None
+        if answered:
+            # Label Studio's own word for nobody.
+            who = None if who == "None" else who
+            item = self._item(entry)
+            yield self._annotation(item, choices, who, entry.get("lead_time"))
+
+    def _choices(self, place: str, results: Any) -> list:
+        if results is None:
+            return []
+        if not isinstance(results, list):
+            raise ValueError(f"result is {shown(results)}; expected a list")
+        choices, others = [], set()
+        for result in results:
+            if not isinstance(result, dict):
+                raise ValueError(f"result holds {shown(result)}; expected objects")
+            control, kind = result.get("from_name", self._control), result.get("type")
+            if kind != "choices":
+                others.add(str(kind))
+            elif control == self._control:
+                self.found = True
+                choices += _texts(result.get("value"))
+            else:
+                self.elsewhere = self.elsewhere or (place, str(control))
+        if not choices and others - _REMARKS:
+            raise ValueError(
+                f"result holds {', '.join(sorted(map(shown, others)))} and no choices; "
+                "only labels of whole items can be read"
+            )
+        return choices
+
+    def _annotation(self, item: int, choices: list, who: Any, time: Any) -> Annotation:
+        labels = [self._vocabulary.label(choice) for choice in choices]
+        if len(set(labels)) > 1:
+            raise ValueError(
+                f"item {item} has more than one choice, {shown(choices)}; annotators "
+                'may choose one class (choice="single")'
+            )
+        try:
+            return annotations.check(
+                Annotation(item, labels[0] if labels else None, _annotator(who), time),
+                num_items=len(self._vocabulary.names),
+                num_classes=len(self._vocabulary.classes),
+            )
+        except ValueError as error:
+            raise ValueError(f"lead_time: {error}") from error
+
+    def _item(self, data: dict) -> int:
+        index, name, image = (data.get(key) for key in ("jal_item", "name", "image"))
+        known = self._vocabulary.items
+        if index is not None:
+            return self._vocabulary.item(index, name if isinstance(name, str) else None)
+        if isinstance(name, str) and name in known:
+            return known[name]
+        for candidate in _paths(image) if isinstance(image, str) else ():
+            if candidate in known:
+                return known[candidate]
+        raise ValueError(
+            f"no item of the pool is meant: its data have no jal_item, name is "
+            f"{shown(name)} and image {shown(image)}. Import what "
+            "jal.label_studio.tasks makes, or the files under the names of the pool"
+        )
+
+
+def _paths(image: str) -> Iterator[str]:
+    """What an item may be called whose image has this URL, the longest name first."""
+    if image.startswith("data:"):
+        return
+    local = _LOCAL_FILE.search(image)
+    try:
+        path = local[1] if local else urlsplit(image).path
+    except ValueError:
+        path = image
+    for text in (image, path, unquote(path), unquote(path).replace("\\", "/")):
+        yield text
+        parts = text.split("/")[-_DEPTH:]
+        for prefix in (re.compile(""), _UPLOAD):
+            last = prefix.sub("", parts[-1], count=1)
+            for start in range(len(parts)):
+                yield "/".join([*parts[start:-1], last])
+
+
+def _texts(value: Any) -> list:
+    """Choices, however they are packed: "a", ["a"], {"choices": ["a"]}."""
+    if value is None:
+        return []
+    if isinstance(value, dict):
+        return _texts(value.get("choices"))
+    if isinstance(value, list):
+        return [text for part in value for text in _texts(part)]
+    return [value]
+
+
+def _flag(answer: dict, name: str) -> bool:
+    value = answer.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise ValueError(f"{name} is {shown(value)}; expected true or false")
+    return bool(value)
+
+
+def _annotator(who: Any) -> str:
+    if isinstance(who, dict):
+        told = (who.get(key) for key in ("email", "username", "id"))
+        who = next((value for value in told if value not in (None, "")), None)
+    if who is None:
+        return ""
+    if isinstance(who, bool) or not isinstance(who, int | str):
+        raise ValueError(f"completed_by is {shown(who)}; expected a number or text")
+    return str(who)
+
+
+def _is_json(path: str | os.PathLike) -> bool:
+    with annotations.open_text(path) as file:
+        try:
+            return file.read(4096).lstrip()[:1] in ("[", "{")
+        except UnicodeDecodeError:
+            return False  # and the reader of CSV files says so
+
+
+def _json_entries(path: str | os.PathLike) -> Iterator[tuple[str, Any]]:
+    """The tasks of a file, and how an error calls each."""
+    with annotations.open_text(path) as file:
+        try:
+            content = json.load(file)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is no UTF-8 text; export it again") from error
+        except ValueError as error:
+            raise ValueError(
+                f"{path} is no whole JSON file ({error}); export it again"
+            ) from error
+    for number, entry in enumerate(content if isinstance(content, list) else [content]):
+        known = entry.get("id") if isinstance(entry, dict) else None
+        yield (
+            f"task {number + 1}" + f" (id {shown(known)})" * (known is not None),
+            entry,
+        )
+
+
+def _csv_rows(path: str | os.PathLike) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of a file, as objects of a JSON-MIN export."""
+    for line, cells in annotations.rows(path):
+        row: dict[str, Any] = {name: cell for name, cell in cells.items() if cell}
+        try:
+            row["jal_item"] = annotations.whole("jal_item", row.get("jal_item"))
+            row["lead_time"] = annotations.number("lead_time", row.get("lead_time"))
+        except ValueError as error:
+            raise ValueError(f"{path}, {line}: {error}") from error
+        yield line, row
+
+
+def _url(image: str | bytes) -> str:
+    if isinstance(image, str):
+        return image
+    for signature, kind in _IMAGES.items():
+        if image.startswith(signature):
+            return _data_url(image, kind)
+    raise ValueError(
+        f"images: {shown(image[:20])} is no PNG, JPEG, GIF or WebP file; draw arrays "
+        "with thumbnail"
+    )
+
+
+def _data_url(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,187 @@
+"""How far a labelling session is, from what is stored of it: no pool, no model."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jal.annotations import Annotation
+from jal.label_store import AskedBatch, LabelStore
+
+# Of the 95 % interval of an accuracy.
+_Z = 1.959964
+
+
+class Measured(NamedTuple):
+    """How good the model was that chose a batch.
+
+    Attributes:
+      batch: its number.
+      labels: that it was trained on.
+      tested: held-out items with labels, 0 where there were none.
+      right: of them.
+      accuracy: right / tested, NaN without a test.
+      low: end of its 95 % interval (Wilson).
+      high: the other end.
+    """
+
+    batch: int
+    labels: int
+    tested: int
+    right: int
+    accuracy: float
+    low: float
+    high: float
+
+
+class Annotator(NamedTuple):
+    """What one annotator did.
+
+    Attributes:
+      name: "" where nobody asked.
+      labels: given.
+      skipped: answers without a label.
+      seconds: in all, of those that are known.
+      median_seconds: of an answer, NaN where none is known.
+      cost: in all, of those that are known.
+    """
+
+    name: str
+    labels: int
+    skipped: int
+    seconds: float
+    median_seconds: float
+    cost: float
+
+
+class Status(NamedTuple):
+    """How far a session is.
+
+    Attributes:
+      num_items: N.
+      classes: C names.
+      labeled: items whose label trains.
+      tested: items whose label measures.
+      waiting: asked for and not yet answered.
+      skipped: answered, and by nobody with a label.
+      disputed: pool indices of items of which nothing holds yet.
+      counts: [C] labels of each class, of training and test.
+      batches: how many there were.
+      unit: "seconds" or "cost", what is weighed against information.
+      seconds: told in all.
+      cost: told in all.
+      typical: median told of an item, in the unit; NaN where nothing was.
+      waiting_cost: predicted for what is waiting, in the unit; NaN where unknown.
+      annotators: one each.
+      rounds: one for each batch that a model chose.
+    """
+
+    num_items: int
+    classes: tuple[str, ...]
+    labeled: int
+    tested: int
+    waiting: int
+    skipped: int
+    disputed: tuple[int, ...]
+    counts: tuple[int, ...]
+    batches: int
+    unit: str
+    seconds: float
+    cost: float
+    typical: float
+    waiting_cost: float
+    annotators: tuple[Annotator, ...]
+    rounds: tuple[Measured, ...]
+
+
+def status_of(store: LabelStore) -> Status:
+    """How far a session is, from its store alone: no pool, no model.
+
+    Args:
+      store: of the session.
+
+    Returns:
+      `Status`.
+
+    >>> import tempfile
+    >>> store = LabelStore.create(
+    ...     tempfile.mkdtemp(), num_items=3, classes="ab", facts={"unit": "seconds"}
+    ... )
+    >>> _ = store.tell([Annotation(2, 1, seconds=4.0)])
+    >>> status_of(store).counts, status_of(store).typical
+    ((0, 1), 4.0)
+    """
+    labels, batches, answers = store.labels(), store.batches(), store.answers()
+    unit = store.facts["unit"]
+    told = labels.seconds if unit == "seconds" else labels.cost
+    by_name: dict[str, list[Annotation]] = {}
+    for annotation, _ in answers:
+        by_name.setdefault(annotation.annotator, []).append(annotation)
+    waiting_cost = 0.0
+    for batch in batches:
+        waiting_cost += float(np.sum(batch.costs[labels.is_waiting[batch.items]]))
+    annotators = tuple(_annotator(name, said) for name, said in by_name.items())
+    holds = labels.label[labels.label >= 0]
+    known = told[np.isfinite(told)]
+    return Status(
+        num_items=store.num_items,
+        classes=store.classes,
+        labeled=len(labels.order),
+        tested=int(np.sum(labels.is_test & (labels.label >= 0))),
+        waiting=int(labels.is_waiting.sum()),
+        skipped=int(labels.is_skipped.sum()),
+        disputed=tuple(np.flatnonzero(labels.is_disputed).tolist()),
+        counts=tuple(np.bincount(holds, minlength=len(store.classes)).tolist()),
+        batches=len(batches),
+        unit=unit,
+        seconds=sum(each.seconds for each in annotators),
+        cost=sum(each.cost for each in annotators),
+        typical=float(np.median(known)) if len(known) else float("nan"),
+        waiting_cost=waiting_cost,
+        annotators=annotators,
+        rounds=tuple(_measured(b) for b in batches if "checkpoint" in b.detail),
+    )
+
+
+def _annotator(name: str, said: list[Annotation]) -> Annotator:
+    times = [each.seconds for each in said if each.seconds is not None]
+    skipped = sum(each.label is None for each in said)
+    return Annotator(
+        name,
+        len(said) - skipped,
+        skipped,
+        float(sum(times)),
+        float(np.median(times)) if times else float("nan"),
+        float(sum(each.cost for each in said if each.cost is not None)),
+    )
+
+
+def _measured(batch: AskedBatch) -> Measured:
+    right, tested = sum(batch.detail["right"]), len(batch.detail["right"])
+    accuracy, low, high = wilson(right, tested)
+    return Measured(
+        batch.number, batch.detail["labels"], tested, right, accuracy, low, high
+    )
+
+
+def wilson(right: int, tested: int) -> tuple[float, float, float]:
+    """A share and its 95 % interval.
+
+    Args:
+      right: of them.
+      tested: n; 0 makes all NaN.
+
+    Returns:
+      right / tested, and the ends of Wilson's interval.
+
+    >>> [round(end, 3) for end in wilson(8, 10)]
+    [0.8, 0.49, 0.943]
+
+    Reference: Wilson, "Probable inference, the law of succession, and statistical
+    inference", 1927.
+    """
+    if tested == 0:
+        return float("nan"), float("nan"), float("nan")
+    share, z2 = right / tested, _Z**2 / tested
+    half = _Z * (share * (1 - share) / tested + z2 / (4 * tested)) ** 0.5
+    middle = share + z2 / 2
+    return share, (middle - half) / (1 + z2), (middle + half) / (1 + z2)

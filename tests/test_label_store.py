@@ -1,0 +1,239 @@
+"""Answers are kept: whole, once, in any order, from several processes at a time."""
+
+import itertools
+import multiprocessing
+import os
+import signal
+import sqlite3
+
+import numpy as np
+import pytest
+
+from jal.annotations import Annotation
+from jal.label_store import STORE_FILE, TEST, TRAIN, Answer, LabelStore, Told, decide
+
+CLASSES = ("cat", "dog", "owl")
+
+
+@pytest.fixture
+def store(tmp_path):
+    return LabelStore.create(tmp_path, num_items=20, classes=CLASSES, facts={"a": 1})
+
+
+def state(store):
+    labels = store.labels()
+    return [column.tolist() for column in map(np.nan_to_num, labels)], store.answers()
+
+
+def test_facts_are_kept(store, tmp_path):
+    again = LabelStore(tmp_path)
+    assert again.classes == CLASSES and again.num_items == 20 and again.facts["a"] == 1
+
+
+def test_the_order_of_answers_does_not_matter(tmp_path):
+    said = [
+        Annotation(3, 0, "ann", 2.0),
+        Annotation(3, 1, "bob", 4.0),
+        Annotation(3, 1, "eve", None, 0.5),
+        Annotation(4, None, "ann", 1.0),
+        Annotation(5, 2, "ann"),
+    ]
+    states = []
+    for number, order in enumerate(itertools.permutations(range(5))):
+        if number % 10:
+            continue
+        store = LabelStore.create(tmp_path / str(number), num_items=9, classes=CLASSES)
+        for place in order:
+            store.tell([said[place]])
+        states.append(state(store))
+    assert all(each == states[0] for each in states)
+    labels = store.labels()
+    assert labels.label[[3, 4, 5]].tolist() == [1, -1, 2]
+    assert labels.seconds[3] == 3.0 and labels.cost[3] == 0.5
+    assert labels.is_skipped.nonzero()[0].tolist() == [4]
+    assert labels.order.tolist() == [3, 5]
+
+
+def test_telling_twice_changes_nothing(store):
+    said = [Annotation(2, 1, "ann", 3.0), Annotation(7, None, "bob")]
+    assert store.tell(said) == Told(2, 0, ())
+    before = state(store)
+    assert store.tell(said) == Told(0, 2, ())
+    assert store.tell(said[:1] * 3) == Told(0, 3, ())
+    assert state(store) == before
+
+
+def test_the_longer_time_holds_whichever_came_first(tmp_path):
+    times = (2.0, None, 5.0)
+    for number, order in enumerate(itertools.permutations(times)):
+        store = LabelStore.create(tmp_path / str(number), num_items=2, classes=CLASSES)
+        for time in order:
+            store.tell([Annotation(0, 1, "ann", time)])
+        assert store.labels().seconds[0] == 5.0
+        assert len(store.answers()) == 1
+
+
+def test_answers_that_differ_are_kept_and_named(store):
+    store.tell([Annotation(1, 0, "ann"), Annotation(2, 0, "ann")])
+    told = store.tell([Annotation(1, 2, "bob"), Annotation(2, 0, "bob")])
+    assert told == Told(2, 0, (1,))
+    assert len(store.answers()) == 4
+    labels = store.labels()
+    assert labels.is_disputed.nonzero()[0].tolist() == [1]
+    assert labels.label[1] == -1 and labels.label[2] == 0
+    # A skip is no label, so it contradicts none.
+    assert store.tell([Annotation(2, None, "eve")]) == Told(1, 0, ())
+    assert store.labels().label[2] == 0
+    # Another vote, or a final answer, settles it.
+    store.tell([Annotation(1, 2, "eve")])
+    assert store.labels().label[1] == 2
+    store.tell([Annotation(1, 0, "chief")], final=True)
+    assert store.labels().label[1] == 0
+
+
+@pytest.mark.parametrize(
+    "votes, holds",
+    [
+        ([], (None, False)),
+        ([None], (None, False)),
+        ([None, 1], (1, False)),
+        ([1, 1, 0], (1, False)),
+        ([1, 0], (None, True)),
+        ([0, 1, 0, 1, 2], (None, True)),
+    ],
+)
+def test_decide(votes, holds):
+    said = [Answer(Annotation(0, v, str(n)), False) for n, v in enumerate(votes)]
+    for order in itertools.permutations(said):
+        assert decide(order) == holds
+    final = [Answer(Annotation(0, 2, "chief"), True)]
+    assert decide(said + final) == (2, False)
+
+
+def test_batches(store):
+    scores = np.array([0.5, np.nan, 0.1])
+    assert store.add_batch(1, TEST, [4, 0, 9], scores=scores, detail={"x": [1]})
+    assert not store.add_batch(1, TRAIN, [5])  # somebody was faster
+    assert store.add_batch(2, TRAIN, [8, 2], costs=np.array([3.0, 4.0]))
+    first, second = store.batches()
+    assert first.items.tolist() == [4, 0, 9] and first.detail == {"x": [1]}
+    np.testing.assert_array_equal(first.scores, scores)
+    assert second.costs.tolist() == [3.0, 4.0] and np.isnan(second.scores).all()
+    store.tell([Annotation(i, 0) for i in (2, 8, 4, 11, 10)])
+    labels = store.labels()
+    # Unasked ones by index, then batch by batch as asked; test items do not train.
+    assert labels.order.tolist() == [10, 11, 8, 2]
+    assert labels.is_waiting.nonzero()[0].tolist() == [0, 9]
+    with pytest.raises(ValueError, match="batch 3 asks for an item that was asked"):
+        store.add_batch(3, TRAIN, [1, 2])
+    assert len(store.batches()) == 2 and not store.labels().is_asked[1]
+
+
+def test_what_is_wrong_takes_nothing(store):
+    good = Annotation(0, 1)
+    for bad, text in [
+        (Annotation(20, 0), "item"),
+        (Annotation(-1, 0), "item"),
+        (Annotation(True, 0), "item"),
+        (Annotation(1, 3), "label"),
+        (Annotation(1, 0.5), "label"),
+        (Annotation(1, 0, 7), "annotator"),
+        (Annotation(1, 0, "a", float("nan")), "seconds"),
+        (Annotation(1, 0, "a", -1.0), "seconds"),
+        (Annotation(1, 0, "a", None, float("inf")), "cost"),
+    ]:
+        with pytest.raises(ValueError, match=text):
+            store.tell([good, bad])
+    assert store.answers() == []
+
+
+def test_numpy_numbers_are_numbers(store):
+    said = Annotation(np.int64(3), np.int32(1), "ann", np.float32(2.5), np.float64(1))
+    store.tell([said])
+    assert store.answers()[0].annotation == Annotation(3, 1, "ann", 2.5, 1.0)
+
+
+def test_folders_that_are_none(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is not there; create it first"):
+        LabelStore(tmp_path)
+    LabelStore.create(tmp_path, num_items=1, classes=CLASSES)
+    with pytest.raises(FileExistsError, match="there already"):
+        LabelStore.create(tmp_path, num_items=1, classes=CLASSES)
+    for classes in (["a"], ["a", "a"], ["a", ""]):
+        with pytest.raises(ValueError, match="at least two names"):
+            LabelStore.create(tmp_path / "b", num_items=1, classes=classes)
+    with pytest.raises(ValueError, match="at least one item"):
+        LabelStore.create(tmp_path / "b", num_items=0, classes=CLASSES)
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    (tmp_path / STORE_FILE).write_bytes(b"SQLite format 3\0" + bytes(range(256)) * 40)
+    with pytest.raises((ValueError, OSError), match=STORE_FILE):
+        LabelStore(tmp_path)
+    (tmp_path / STORE_FILE).write_bytes(b"no database at all" * 100)
+    with pytest.raises(ValueError, match="damaged, or no store"):
+        LabelStore(tmp_path)
+
+
+def test_another_version_is_refused(store, tmp_path):
+    connection = sqlite3.connect(tmp_path / STORE_FILE)
+    connection.execute("PRAGMA user_version = 7")
+    connection.close()
+    with pytest.raises(ValueError, match="version 7"):
+        LabelStore(tmp_path)
+
+
+def test_a_half_made_store_is_made_again(tmp_path):
+    (tmp_path / (STORE_FILE + ".tmp")).write_bytes(b"half")
+    store = LabelStore.create(tmp_path, num_items=1, classes=CLASSES)
+    assert store.answers() == []
+
+
+def _tell_many(folder, first, number, started):
+    store = LabelStore(folder)
+    started.wait()
+    for item in range(first, first + number):
+        store.tell([Annotation(item, item % 3, f"person {first}", float(item))])
+
+
+def test_processes_that_tell_at_once_wait_for_each_other(tmp_path):
+    LabelStore.create(tmp_path, num_items=120, classes=CLASSES)
+    context = multiprocessing.get_context("fork")
+    started = context.Barrier(3)
+    # The last two tell of the same items.
+    parts = [(0, 60), (60, 60), (60, 60)]
+    workers = [
+        context.Process(target=_tell_many, args=(tmp_path, *part, started))
+        for part in parts
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+        assert worker.exitcode == 0
+    labels = LabelStore(tmp_path).labels()
+    assert labels.label.tolist() == [item % 3 for item in range(120)]
+    assert len(LabelStore(tmp_path).answers()) == 120
+
+
+def _tell_and_say(folder, pipe):
+    store = LabelStore(folder)
+    for item in range(1000):
+        store.tell([Annotation(item, 0)])
+        pipe.send(item)
+
+
+def test_what_was_told_outlives_a_killed_process(tmp_path):
+    LabelStore.create(tmp_path, num_items=1000, classes=CLASSES)
+    context = multiprocessing.get_context("fork")
+    mine, theirs = context.Pipe(duplex=False)
+    worker = context.Process(target=_tell_and_say, args=(tmp_path, theirs))
+    worker.start()
+    while (last := mine.recv()) < 25:
+        pass
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.join()
+    while mine.poll():
+        last = mine.recv()
+    kept = LabelStore(tmp_path).labels().label >= 0
+    assert kept[: last + 1].all() and kept.sum() <= last + 2
