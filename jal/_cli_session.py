@@ -175,7 +175,7 @@ def show_status(folder: Path, *, as_json: bool) -> None:
         head = ("annotator", "labels", "skipped", "time", "median", "cost")
         rows = [
             (
-                a.name or "(nobody)",
+                a.who or "(nobody)",
                 f"{a.labels:,}",
                 f"{a.skipped:,}",
                 _time(a.seconds),
@@ -293,7 +293,7 @@ def _campaign(folder: Path, store: LabelStore, names: list[str]):
         spend=[(n + 1, total) for n, total in enumerate(spend)],
         unit="money" if found.unit == "cost" else found.unit,
         annotators=[
-            (a.name, a.labels, a.skipped, a.seconds, a.median_seconds)
+            (a.who, a.labels, a.skipped, a.seconds, a.median_seconds)
             for a in found.annotators
         ],
         waiting=found.waiting,

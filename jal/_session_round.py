@@ -5,6 +5,7 @@ answered yet, items without a cost, and a round before there is any label.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -88,10 +89,26 @@ def initial(
     )
 
 
-_jit = functools.partial(jax.jit, compiler_options=cpu_compiler_options())
+def _jit(*static: str) -> Callable:
+    """`jax.jit`, but for options that depend on a backend which is not there yet."""
+
+    def decorate(function):
+        @functools.cache
+        def compiled():
+            options = cpu_compiler_options()
+            return jax.jit(function, static_argnames=static, compiler_options=options)
+
+        @functools.wraps(function)
+        def call(*arguments, **options):
+            return compiled()(*arguments, **options)
+
+        call.compiled = compiled  # type: ignore[attr-defined]
+        return call
+
+    return decorate
 
 
-@functools.partial(_jit, static_argnames="learner")
+@_jit("learner")
 def predict(
     key: jax.Array,
     number: jax.Array,
@@ -112,7 +129,7 @@ def predict(
     return jax.lax.map(of_item, data.x, batch_size=_PREDICTED_AT_ONCE)
 
 
-@functools.partial(_jit, static_argnames=("learner", "strategy", "propose", "k"))
+@_jit("learner", "strategy", "propose", "k")
 def choose_first(
     key: jax.Array,
     number: jax.Array,
@@ -135,17 +152,7 @@ def choose_first(
     return acquisition.indices, _scores_of(acquisition, candidates)
 
 
-@functools.partial(
-    _jit,
-    static_argnames=(
-        "learner",
-        "strategy",
-        "cost_learner",
-        "propose",
-        "k",
-        "weighs_cost",
-    ),
-)
+@_jit("learner", "strategy", "cost_learner", "propose", "k", "weighs_cost")
 def choose(
     key: jax.Array,
     number: jax.Array,

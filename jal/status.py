@@ -37,7 +37,7 @@ class Annotator(NamedTuple):
     """What one annotator did.
 
     Attributes:
-      name: "" where nobody asked.
+      who: "" where nobody asked.
       labels: given.
       skipped: answers without a label.
       seconds: in all, of those that are known.
@@ -45,7 +45,7 @@ class Annotator(NamedTuple):
       cost: in all, of those that are known.
     """
 
-    name: str
+    who: str
     labels: int
     skipped: int
     seconds: float

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-MODULES = sorted(path.stem for path in (Path(__file__).parent.parent / "jal").glob("*"))
+MODULES = sorted(
+    path.stem for path in (Path(__file__).parent.parent / "jal").glob("*.py")
+)
 MODULES = [name for name in MODULES if not name.startswith("_")]
 SHAPE = re.compile(r"\[(\.\.\.|[A-Zn0-9][\w *+/]*|)(, [^\]\n]+)?\]")
 SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Examples?|Reference)s?:", re.M)

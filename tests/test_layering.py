@@ -78,6 +78,7 @@ SAME_FLOOR = {
     ("_session_round", "loop"),
 }
 OPTIONAL = {
+    "PIL",
     "matplotlib",
     "orbax",
     "scipy",

@@ -299,7 +299,7 @@ def test_few_compilations(tmp_path):
     mine = create(tmp_path)
     answer(mine, mine.ask(5))
     answer(mine, mine.ask(5))
-    before = session.rounds.choose._cache_size()
+    before = session.rounds.choose.compiled()._cache_size()
     for _ in range(3):
         answer(mine, mine.ask(5))
-    assert session.rounds.choose._cache_size() == before
+    assert session.rounds.choose.compiled()._cache_size() == before
