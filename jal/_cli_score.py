@@ -292,7 +292,7 @@ def _import(place: str, argument: str) -> Any:
     if name in sys.modules:
         return sys.modules[name]
     try:
-        if name == place:
+        if not place.endswith(".py"):
             return importlib.import_module(name)
         spec = importlib.util.spec_from_file_location(name, name)
         assert spec is not None and spec.loader is not None

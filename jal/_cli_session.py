@@ -42,6 +42,11 @@ def begin(
         raise ValueError("--strategy has no effect with --model, which has its own")
     names, x = _read_pool(pool, size)
     class_names = _read_classes(classes)
+    if len(class_names) < 2:
+        raise ValueError(
+            f"--classes {classes!r} names {len(class_names)} class; give at least two "
+            "names, separated by commas, or a .txt file with one a line"
+        )
     if features is not None:
         x = _unit_length(_cli_pool.read_array(features, "--features"), "--features")
         if len(x) != len(names):
@@ -278,7 +283,7 @@ def _campaign(folder: Path, store: LabelStore, names: list[str]):
                     item,
                     names[item],
                     store.classes[label] if label >= 0 else "",
-                    float(last.scores[place]),
+                    _finite(last.scores[place]),
                     images[place] if images and place < len(images) else None,
                 )
             )
@@ -288,19 +293,20 @@ def _campaign(folder: Path, store: LabelStore, names: list[str]):
         found.classes,
         found.counts,
         rounds=[
-            Round(r.batch, r.labels, r.accuracy, r.low, r.high) for r in found.rounds
+            Round(r.batch, r.labels, *map(_finite, (r.accuracy, r.low, r.high)))
+            for r in found.rounds
         ],
         spend=[(n + 1, total) for n, total in enumerate(spend)],
         unit="money" if found.unit == "cost" else found.unit,
         annotators=[
-            (a.who, a.labels, a.skipped, a.seconds, a.median_seconds)
+            (a.who, a.labels, a.skipped, a.seconds, _finite(a.median_seconds))
             for a in found.annotators
         ],
         waiting=found.waiting,
         skipped=found.skipped,
         disputed=[(names[item], _said(store, item)) for item in found.disputed],
         last_batch=pictures,
-        next_cost=found.waiting_cost if found.waiting else None,
+        next_cost=_finite(found.waiting_cost) if found.waiting else None,
     )
 
 
@@ -423,6 +429,10 @@ def _previews(folder, store: LabelStore, names, items, size: int) -> list | None
         images = [((i - low) * scale).astype(np.uint8) for i in images]
     times = max(1, size // max(images[0].shape[:2])) if images else 1
     return [np.repeat(np.repeat(i, times, axis=0), times, axis=1) for i in images]
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _rounded(values: np.ndarray) -> list:

@@ -225,6 +225,11 @@ class Session:
             if test:
                 added = self._add_random(number, is_open, count)
             elif len(labels.order) == 0:
+                if beta > 0:
+                    raise ValueError(
+                        f"beta={beta} weighs costs, but there is no label yet to learn "
+                        "them from; ask for the first batch with beta=0"
+                    )
                 added = self._add_first(number, labels, is_open, count)
             else:
                 added = self._add_chosen(number, labels, strategy, count, beta)

@@ -1,0 +1,266 @@
+"""`jal init`, `ask`, `tell`, `status`, `plan`, `export`, `report` as a lab does."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from jal.cli import app
+from jal.label_store import LabelStore
+
+pytest.importorskip("orbax.checkpoint")
+Image = pytest.importorskip("PIL.Image")
+
+CLASSES = ["cat", "dog", "owl <b>"]
+RNG = np.random.default_rng(0)
+Y = RNG.integers(0, 3, 90)
+CENTERS = RNG.normal(size=(3, 8))
+FEATURES = (CENTERS[Y] + 0.3 * RNG.normal(size=(90, 8))).astype(np.float32)
+
+
+def jal(*arguments, code=0):
+    """Output of a command; anything but a mistake in one line is a defect."""
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("features.npy", FEATURES)
+    jal("init", "lab", "features.npy", "--classes", ",".join(CLASSES), "--seed", 3)
+    return tmp_path
+
+
+def fill(path, annotator="ann", rows=slice(None), label=None):
+    """A batch as an annotator sends it back."""
+    with open(path, newline="") as file:
+        table = list(csv.DictReader(file))
+    for row in table[rows]:
+        item = int(row["index"])
+        row["label"] = CLASSES[Y[item]] if label is None else label
+        row |= {"annotator": annotator, "seconds": 2.0 + Y[item]}
+    with open("filled.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, table[0])
+        writer.writeheader()
+        writer.writerows(table)
+    return "filled.csv"
+
+
+def test_a_campaign(lab):
+    """From nothing to a plan, over features."""
+    assert "nothing" not in jal("status", "lab")
+    out = jal("ask", "lab", "--test", "-k", 30)
+    assert "batch 1: 30 items chosen at random" in out
+    out = jal("tell", "lab", fill("lab/batches/0001/batch.csv"))
+    assert "30 new answers, 0 that were known" in out
+    assert "0 new answers, 30 that were known" in jal("tell", "lab", "filled.csv")
+    jal("ask", "lab", "-k", 6)
+    # Half of it, then asking again shows the other half.
+    jal("tell", "lab", fill("lab/batches/0002/batch.csv", rows=slice(0, 3)))
+    assert "batch 2: 3 items" in jal("ask", "lab", "-k", 9)
+    with open("lab/batches/0002/batch.csv") as file:
+        assert len(list(csv.DictReader(file))) == 3
+    jal("tell", "lab", fill("lab/batches/0002/batch.csv", "bob"))
+    out = jal("ask", "lab", "-k", 6, "--beta", 1, "--guesses")
+    assert "batch 3: 6 items, expected to take" in out
+    with open("lab/batches/0003/batch.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert all(row["guess"] in CLASSES for row in rows)
+    assert all(float(row["expected_seconds"]) > 0 for row in rows)
+    tasks = json.loads((lab / "lab/batches/0003/tasks.json").read_text())
+    assert [task["data"]["jal_item"] for task in tasks] == [
+        int(row["index"]) for row in rows
+    ]
+    assert "predictions" in tasks[0]
+    jal("tell", "lab", fill("lab/batches/0003/batch.csv"))
+    status = json.loads(jal("status", "lab", "--json"))
+    assert (status["labeled"], status["tested"], status["waiting"]) == (12, 30, 0)
+    assert status["rounds"][0]["labels"] == 6 and status["rounds"][0]["tested"] == 30
+    by_name = {each["who"]: each for each in status["annotators"]}
+    assert by_name["ann"]["labels"] == 39 and by_name["bob"]["labels"] == 3
+    text = jal("status", "lab")
+    assert "12 of 90 items labelled to train on, 30 to measure" in text
+    assert "accuracy with 6 labels" in text and "owl <b>" in text
+    out = jal("plan", "lab", "--price", 0.04, "--max-error", 0.2, "--out", "plan.png")
+    assert (lab / "plan.png").exists() and "USD" in out
+    jal("export", "lab", "--out", "labels.csv")
+    with open("labels.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 42 and {row["by"] for row in rows} == {"people"}
+    assert all(row["label"] == CLASSES[Y[int(row["index"])]] for row in rows)
+    jal("export", "lab", "--out", "all.csv", "--predict")
+    with open("all.csv") as file:
+        rows = list(csv.DictReader(file))
+    right = [r["label"] == CLASSES[Y[int(r["index"])]] for r in rows]
+    assert len(rows) == 90 and np.mean(right) > 0.8
+    jal("export", "lab", "--out", "answers.csv", "--annotations")
+    with open("answers.csv", encoding="utf-8-sig") as file:
+        assert len(list(csv.DictReader(file))) == 42
+    jal("report", "lab")
+    page = (lab / "lab" / "report.html").read_text()
+    assert "owl &lt;b&gt;" in page and "<script" not in page
+
+
+def test_people_who_differ(lab):
+    jal("ask", "lab", "-k", 4)
+    batch = "lab/batches/0001/batch.csv"
+    jal("tell", "lab", fill(batch))
+    out = jal("tell", "lab", fill(batch, "bob", label="dog"))
+    differ = int(re.search(r"; (\d) items were labelled otherwise", out)[1])
+    assert differ and "ann: " in out and "bob: dog" in out
+    out = jal("status", "lab")
+    assert f"{differ} disputed" in out and "--final" in out
+    assert "disputed: " in out
+    jal("tell", "lab", fill(batch, "eve"), "--final")
+    assert "0 disputed" in jal("status", "lab")
+    jal("tell", "lab", fill(batch, "zoe", label="skip"))
+    assert json.loads(jal("status", "lab", "--json"))["skipped"] == 0
+
+
+def test_a_folder_of_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number in range(24):
+        folder = tmp_path / "photos" / f"{number % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:02d} ä.png")
+    jal("init", "lab", "photos", "--classes", "cat,dog", "--size", 16)
+    assert np.load("lab/pool.npy").shape == (24, 16, 16, 3)
+    jal("ask", "lab", "-k", 3)
+    with open("lab/batches/0001/batch.csv", encoding="utf-8-sig") as file:
+        names = [row["name"] for row in csv.DictReader(file)]
+    assert all(re.fullmatch(r"[01]/\d\d ä\.png", name) for name in names)
+    tasks = json.loads((tmp_path / "lab/batches/0001/tasks.json").read_text())
+    assert tasks[0]["data"]["image"].startswith("data:image/png;base64,")
+    assert "<Choice value=" in (tmp_path / "lab/labeling.xml").read_text()
+    # An export of Label Studio, of one who is called by a number.
+    said = [
+        {
+            "id": 5,
+            "data": tasks[0]["data"],
+            "annotations": [
+                {
+                    "completed_by": 7,
+                    "lead_time": 4.5,
+                    "result": [
+                        {
+                            "from_name": "choice",
+                            "to_name": "image",
+                            "type": "choices",
+                            "value": {"choices": ["dog"]},
+                        }
+                    ],
+                }
+            ],
+        }
+    ]
+    (tmp_path / "export.json").write_text(json.dumps(said))
+    assert "1 new answers" in jal("tell", "lab", "export.json")
+    answer = LabelStore("lab").answers()[0].annotation
+    assert answer.label == 1 and answer.seconds == 4.5
+    assert answer.item == tasks[0]["data"]["jal_item"]
+    jal("ask", "lab", "--image-url", "http://localhost/photos", "-k", 3)
+    tasks = json.loads((tmp_path / "lab/batches/0001/tasks.json").read_text())
+    assert tasks[0]["data"]["image"].startswith("http://localhost/photos/")
+    jal("report", "lab", "--out", "page.html")
+    assert "data:image/png" in (tmp_path / "page.html").read_text()
+
+
+def test_labels_there_are_already(lab):
+    (lab / "old.csv").write_text("index,label\n3,cat\n5,dog\n7,cat\n")
+    classes = ",".join(CLASSES)
+    options = ("--classes", classes, "--labels", "old.csv")
+    out = jal("init", "b", "features.npy", *options)
+    assert "3 of them labelled" in out
+    assert LabelStore("b").labels().order.tolist() == [3, 5, 7]
+
+
+def test_a_recipe_of_ones_own(lab):
+    (lab / "mine.py").write_text(
+        "from jal import learners, session, strategies\n"
+        "def recipe():\n"
+        "    learner = learners.logistic_regression(8, 3, strengths=(1.0,))\n"
+        "    return session.Recipe(learner, strategies.random())\n"
+        "def wrong():\n    return 1\n"
+    )
+    init = ("init", "b", "features.npy", "--classes", "a,b,c", "--model")
+    assert "a recipe of mine.py:recipe" in jal(*init, "mine.py:recipe")
+    assert "batch 1: 2 items" in jal("ask", "b", "-k", 2)
+    out = jal("init", "c", *init[2:], "mine.py:wrong", code=2)
+    assert "expected jal.session.Recipe" in out
+    assert not (lab / "c").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, text",
+    [
+        (("init", "lab", "features.npy", "--classes", "a,b"), "is not empty"),
+        (("init", "b", "none.npy", "--classes", "a,b"), "no such file or folder"),
+        (("init", "b", "bad.npy", "--classes", "a,b"), "not a whole .npy file"),
+        (
+            ("init", "b", "nan.npy", "--classes", "a,b"),
+            "NaN or infinite values in item 1",
+        ),
+        (("init", "b", "objects.npy", "--classes", "a,b"), "not a whole .npy file"),
+        (("init", "b", "empty", "--classes", "a,b"), "there is no image in it"),
+        (("init", "b", "broken", "--classes", "a,b"), "cannot be read as an image"),
+        (("init", "b", "features.npy", "--classes", "a"), "at least two"),
+        (("init", "b", "features.npy", "--classes", "a,a"), "a"),
+        (
+            ("init", "b", "features.npy", "--classes", "a,b", "--strategy", "x"),
+            "allowed are",
+        ),  # fmt: skip
+        (
+            ("init", "b", "features.npy", "--classes", "a,b", "--strategy", "bald"),
+            "dropout",
+        ),  # fmt: skip
+        (
+            ("init", "b", "features.npy", "--classes", "a,b", "--features", "few.npy"),
+            "3 rows",
+        ),  # fmt: skip
+        (("ask", "nowhere"), "is not there"),
+        (("ask", "lab", "--beta", "0.5"), "beta"),
+        (("tell", "lab", "none.csv"), "none.csv"),
+        (("tell", "lab", "unknown.csv"), "zebra"),
+        (("tell", "lab", "features.npy"), ".npy"),
+        (("plan", "lab", "--price", "0.04"), "no model was measured yet"),
+        (("plan", "--price", "0.04"), "give --pool and --errors"),
+        (("export", "lab", "--out", "x.csv", "--predict"), "no label to train on"),
+        (("export", "lab", "--out", "no/x.csv"), "there is no folder"),
+    ],
+)
+def test_mistakes(lab, arguments, text):
+    (lab / "bad.npy").write_bytes(b"nothing")
+    np.save("nan.npy", np.where(np.arange(6) == 2, np.nan, 0).reshape(3, 2))
+    np.save("few.npy", FEATURES[:3])
+    np.save("objects.npy", np.array([{}, {}]), allow_pickle=True)
+    (lab / "empty").mkdir()
+    (lab / "broken").mkdir()
+    (lab / "broken" / "a.png").write_bytes(b"\x89PNG nothing")
+    (lab / "unknown.csv").write_text("index,label\n3,zebra\n")
+    out = jal(*arguments, code=2)
+    assert text in out and "Traceback" not in out
+    assert out.strip().count("\n") <= 1
+    assert not (lab / "b").exists()
+    assert LabelStore("lab").answers() == []
+
+
+def test_hostile_files_write_nothing_elsewhere(lab):
+    """Names are looked up in the pool, and open no file."""
+    before = {path for path in lab.rglob("*") if "lab/lab" not in str(path)}
+    (lab / "evil.csv").write_text("name,label\n../../etc/passwd,cat\n")
+    assert "no item is called" in jal("tell", "lab", "evil.csv", code=2)
+    task = {"data": {"image": "/data/../../../etc/passwd"}, "annotations": [{"result": []}]}
+    (lab / "evil.json").write_text(json.dumps([task]))
+    jal("tell", "lab", "evil.json", code=2)
+    (lab / "evil.pkl").write_bytes(b"\x80\x04cos\nsystem\n(S'touch owned'\ntR.")
+    assert "pickle" in jal("tell", "lab", "evil.pkl", code=2)
+    after = {path for path in lab.rglob("*") if "lab/lab" not in str(path)}
+    assert {p.name for p in after - before} == {"evil.csv", "evil.json", "evil.pkl"}
