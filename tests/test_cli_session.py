@@ -257,7 +257,10 @@ def test_hostile_files_write_nothing_elsewhere(lab):
     before = {path for path in lab.rglob("*") if "lab/lab" not in str(path)}
     (lab / "evil.csv").write_text("name,label\n../../etc/passwd,cat\n")
     assert "no item is called" in jal("tell", "lab", "evil.csv", code=2)
-    task = {"data": {"image": "/data/../../../etc/passwd"}, "annotations": [{"result": []}]}
+    task = {
+        "data": {"image": "/data/../../../etc/passwd"},
+        "annotations": [{"result": []}],
+    }
     (lab / "evil.json").write_text(json.dumps([task]))
     jal("tell", "lab", "evil.json", code=2)
     (lab / "evil.pkl").write_bytes(b"\x80\x04cos\nsystem\n(S'touch owned'\ntR.")

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from jal import html_report
+from jal import _report_words, html_report
 from jal.html_report import Campaign, Picture, Round, render, write
 
 pytest.importorskip("matplotlib")
@@ -251,7 +251,7 @@ def test_hostile_words_are_only_words():
 
 
 def test_long_words_keep_both_ends():
-    shown = html_report._shown("a" * 50 + "middle" + "b" * 50, 30)
+    shown = _report_words.shown("a" * 50 + "middle" + "b" * 50, 30)
     assert shown == "a" * 19 + "…" + "b" * 10
 
 
@@ -303,7 +303,7 @@ def test_states_on_the_way(changes, words):
     ],
 )
 def test_durations(seconds, shown):
-    assert html_report._duration(seconds) == shown
+    assert _report_words.duration(seconds) == shown
 
 
 def test_a_hundred_classes_and_a_thousand():

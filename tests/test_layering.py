@@ -50,6 +50,9 @@ FLOORS = [
         "campaign",
         "labelling",
         "cost_plots",
+        "_report_words",
+        "_report_style",
+        "_report_pictures",
         "html_report",
     },
     {"_cli_output"},
@@ -74,6 +77,8 @@ SAME_FLOOR = {
     ("label_studio", "annotations"),
     ("label_store", "annotations"),
     ("session", "loop"),
+    *(("html_report", f"_report_{part}") for part in ("words", "style", "pictures")),
+    ("_report_pictures", "_report_words"),
     ("session", "_session_round"),
     ("_session_round", "loop"),
 }
