@@ -1,0 +1,100 @@
+"""The simulated month: annotators, disorder that changes nothing, the summary."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from experiments import month
+from experiments.month import Config
+from jal import acquisition, learners, strategies
+from jal.session import Recipe
+from jal.types import Outputs
+
+pytest.importorskip("orbax.checkpoint")
+
+
+@pytest.fixture
+def config(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (400, 28, 28), dtype=np.uint8)
+    labels = rng.integers(0, 10, 400)
+    path = tmp_path / "images.npz"
+    some = {"test_images": images[:20], "test_labels": labels[:20]}
+    np.savez(path, images=images, labels=labels, **some)
+    return Config(str(path), items=300, k=8, rounds=3, late=0.3)
+
+
+def test_annotators_are_as_described(config):
+    world = month.people(config, 0, None)
+    assert world.images.shape == (300, 28, 28, 1) and world.said.shape == (2, 300)
+    wrong = world.said != world.truth
+    assert 0.01 < wrong.mean() < 0.12
+    assert (
+        world.said[wrong] == np.array(month.LIKE)[np.tile(world.truth, (2, 1))[wrong]]
+    ).all()
+    assert (np.array(month.LIKE) != np.arange(10)).all()
+    assert sorted(month.RANKS) == list(range(10))
+    # Log-normal about the median of class and outline: the two answers differ by noise.
+    noise = np.diff(np.log(world.seconds), axis=0)
+    assert noise.std() == pytest.approx(np.sqrt(2) * month.SIGMA, rel=0.15)
+    by_class = [np.log(world.seconds[:, world.truth == c]).mean() for c in (1, 6)]
+    assert by_class[0] < by_class[1]
+
+
+def test_disorder_has_no_effect(config, tmp_path, monkeypatch):
+    def apply(weights, state, x, key=None, train=False):
+        flat = x.reshape(len(x), -1) / 255
+        return Outputs(logits=flat @ weights, value=flat @ weights[:, 0]), state
+
+    init = lambda key: (jnp.zeros((784, 10)), ())
+    options = dict(steps=5, batch_size=8)
+    learner = learners.supervised(init, apply, optax.adam(0.01), **options)
+    cost = learners.regressor(init, apply, optax.adam(0.01), **options)
+    by_entropy = lambda beta: strategies.from_scores(
+        acquisition.entropy, num_samples=1, beta=beta
+    )
+    made = Recipe(learner, by_entropy, cost)
+    monkeypatch.setattr(month, "recipe", lambda config: made)
+    for name, disorder in (("calm", None), ("wild", 7)):
+        (tmp_path / name).mkdir()
+        month.work(tmp_path / name, config, disorder)
+    calm, wild = (month.state_of(tmp_path / n, config) for n in ("calm", "wild"))
+    assert all(month._same(calm[name], wild[name]) for name in calm)
+    assert calm["status"].waiting == 0 and calm["status"].batches == 3
+    said = month.answers(config, 1, np.arange(8))
+    assert len(said) == 9 and 0 < sum(late for *_, late in said) < 9
+    # Done means that a further life changes nothing.
+    month.work(tmp_path / "wild", config, 8)
+    again = month.state_of(tmp_path / "wild", config)
+    assert all(month._same(calm[name], again[name]) for name in calm)
+
+
+def test_seconds_to_an_accuracy():
+    record = {"accuracy": [0.1, 0.4, 0.4, 0.7], "seconds": [10, 20, 30, 40]}
+    np.testing.assert_allclose(month.smooth(record["accuracy"]), [0.25, 0.3, 0.5, 0.55])
+    assert month.seconds_to(record, 0.2) == 10
+    assert month.seconds_to(record, 0.4) == pytest.approx(25)
+    assert month.seconds_to(record, 0.55) == pytest.approx(40)
+
+
+def test_the_time_saved_is_found():
+    """The same curve in 80 % of the time, and a little beyond."""
+    records = []
+    for seed in range(4):
+        curve = np.linspace(0.3, 0.8 + 0.01 * seed, 12)
+        seconds = np.arange(1, 13) * 100.0
+        records += [
+            {"arm": "beta 0", "seed": seed, "accuracy": curve, "seconds": seconds},
+            {
+                "arm": "beta 1",
+                "seed": seed,
+                "accuracy": curve,
+                "seconds": 0.8 * seconds,
+            },
+        ]
+    found = month.summarize(records)
+    assert found["beta 0"]["time_to_the_same_accuracy"]["mean"] == 0
+    saved = found["beta 1"]["time_to_the_same_accuracy"]
+    np.testing.assert_allclose([saved["mean"], *saved["interval"]], -0.2, atol=1e-9)
+    assert month.figure(records).axes
