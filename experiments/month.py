@@ -194,7 +194,7 @@ def work(folder: Path, config: Config, disorder: int | None) -> None:
             log.flush()
 
         def tell(told: list[Annotation]) -> None:
-            if disorder is None:
+            if disorder is None or not told:
                 session.store.tell(told)
                 return
             rng = np.random.default_rng([disorder, len(told)])
@@ -221,7 +221,8 @@ def work(folder: Path, config: Config, disorder: int | None) -> None:
                 ended("done")
                 return
             ended("asking")
-            session.ask(config.k, another=True)
+            # One batch in ten measures.
+            session.ask(config.k, another=True, test=len(batches) % 10 == 5)
             ended(f"asked {len(batches) + 1}")
 
 
@@ -273,11 +274,7 @@ def endurance(
 
     Example: python -m experiments.month endurance --kills 50
     """
-    calm, wild = out / "calm", out / "wild"
-    for folder in (calm, wild):
-        if folder.exists():
-            typer.echo(f"error: {folder} is there already; remove it", err=True)
-            raise typer.Exit(2)
+    calm, wild, log = out / "calm", out / "wild", out / "deaths.jsonl"
     # A small file, so that a life does not begin with decoding all images.
     out.mkdir(parents=True, exist_ok=True)
     pool = out / "fashion_mnist-part.npz"
@@ -294,14 +291,15 @@ def endurance(
     sizes = [str(pool), str(items), str(k), str(rounds)]
     subprocess.run([*command, str(calm), *sizes], check=True)
     rng = np.random.default_rng(seed)
-    deaths: list[str] = []
-    lives = 0
-    with tqdm(total=kills, unit="kill") as bar:
+    # Goes on after an interruption: all of it is on the disk.
+    deaths = [line["after"] for line in files.read_lines(log)]
+    lives = len(deaths)
+    with tqdm(total=kills, initial=lives, unit="kill") as bar:
         while True:
             disorder = ["--disorder", str(lives)]
             process = subprocess.Popen([*command, str(wild), *sizes, *disorder])
             lives += 1
-            if len(deaths) == kills:
+            if len(deaths) >= kills:
                 process.wait()
             else:
                 _wait_for(process, wild / "phases.log", int(rng.integers(1, 9)))
@@ -317,6 +315,7 @@ def endurance(
             process.wait()
             lines = (wild / "phases.log").read_text().splitlines()
             deaths.append(lines[-1] if lines else "before the first batch")
+            files.append_line(log, {"after": deaths[-1], "steps": len(lines)})
             bar.update(1)
     found, expected = (state_of(f, config) for f in (wild, calm))
     same = {name: _same(found[name], expected[name]) for name in found}
@@ -410,13 +409,14 @@ def run_arm(
             classes=[f"class {c}" for c in range(10)],
             seed=seed,
         )
-    test = session.ask(config.test, test=True) if not session.store.batches() else None
-    if test is not None:
-        # True labels, without a time: measuring costs both arms the same.
-        session.tell(test.indices, world.truth[test.indices])
+    # Told once more, in case the process died in between; it changes nothing.
+    for batch in session.store.batches():
+        _answer(session, world, batch)
+    if not session.store.batches():
+        _answer(session, world, session.ask(config.test, test=True))
     while len(session.store.batches()) <= config.rounds:
         batch = session.ask(config.k, beta=arm.beta if _has_labels(session) else 0.0)
-        session.store.tell([annotation(world, 0, int(i)) for i in batch.indices])
+        _answer(session, world, batch)
         files.append_line(folder / driver.ROUNDS_FILE, {"batch": batch.number})
     session.ask(1, beta=arm.beta)  # measures the last model
     batches, labels = session.store.batches(), session.store.labels()
@@ -437,6 +437,15 @@ def run_arm(
     )
     files.write_json(folder / "record.json", record)
     return record
+
+
+def _answer(session: Session, world: People, batch: Any) -> None:
+    """True labels, without a time, of what measures: it costs all arms the same."""
+    items = batch.items if hasattr(batch, "items") else batch.indices
+    if batch.purpose == "test":
+        session.tell(items, world.truth[items])
+    else:
+        session.store.tell([annotation(world, 0, int(item)) for item in items])
 
 
 def _has_labels(session: Session) -> bool:

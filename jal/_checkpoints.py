@@ -1,5 +1,6 @@
 """Checkpoints of pytrees with Orbax, imported where it is used."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,27 @@ def open_manager(folder: Path) -> Any:
     return ocp.CheckpointManager(folder.absolute(), options=options)
 
 
-def save(manager: Any, step: int, content: Any) -> None:
-    """Writes a step, in place of one of that number, and waits for the disk."""
+def save(manager: Any, step: int, content: Any, *, keep: int | None = None) -> None:
+    """Writes a step, and waits until the disk has it.
+
+    With `keep` all other steps but that one go first: those of processes that died
+    before anybody used them, and of which one may have this number.
+    """
     import orbax.checkpoint as ocp
 
-    if step in manager.all_steps():
-        manager.delete(step)
+    if keep is not None:
+        for other in manager.all_steps():
+            if other != keep:
+                manager.delete(other)
     manager.save(step, args=ocp.args.StandardSave(content), force=True)
     manager.wait_until_finished()
+    folder = Path(manager.directory) / str(step)
+    for path in [*folder.rglob("*"), folder, folder.parent]:
+        file = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
 
 
 def restore(manager: Any, step: int, like: Any) -> Any:

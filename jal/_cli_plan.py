@@ -14,6 +14,7 @@ from jal._cli_output import columns, refuse
 from jal._cli_session import measured_errors
 from jal.label_store import LabelStore
 from jal.min_cost import THETAS, Plan, Terms
+from jal.status import status_of
 from jal.training_price import TrainingPrice
 
 COLUMNS = ("size", "theta", "tested", "errors")
@@ -61,10 +62,9 @@ def read_profile(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
 
 
 def session_profile(
-    session: Path, terms: Terms
+    models: list[tuple[int, np.ndarray, np.ndarray]], terms: Terms
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The same as `read_profile`, of the models measured in a labelling session."""
-    models = measured_errors(session)
     fewest = min(len(right) for _, _, right in models)
     thetas = np.array([theta for theta in THETAS if round(theta * fewest) >= 1])
     profiles = [
@@ -116,20 +116,22 @@ def make_plan(
         **options,
     )
     if session is not None:
-        sizes, thetas, tested, wrong = session_profile(session, terms)
-        terms = terms._replace(
-            num_test=max(len(m) for _, m, _ in measured_errors(session))
-        )
+        models = measured_errors(session)
+        sizes, thetas, tested, wrong = session_profile(models, terms)
+        terms = terms._replace(num_test=max(len(right) for *_, right in models))
     else:
         assert errors is not None
         sizes, thetas, tested, wrong = read_profile(errors)
         terms = terms._replace(num_test=test_size or int(tested.max()))
     min_cost.check(terms, tuple(thetas.tolist()))
     now = int(sizes[-1])
+    if session is not None:
+        now = max(now, status_of(LabelStore(session)).labeled)
     if terms.num_test + now > pool:
+        where = f"--pool {pool}" if session is None else str(session)
         raise ValueError(
-            f"--pool {pool}: the test set of {terms.num_test} and the {now} labels of "
-            f"the largest size of {session or errors} are more than that"
+            f"{where}: the test set of {terms.num_test} and the {now} labels of the "
+            f"largest size of {session or errors} are more than that"
         )
     if not training_price_per_image >= 0:
         raise ValueError(

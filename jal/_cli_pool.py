@@ -1,6 +1,5 @@
 """What a labelling session of the command line is about: its pool and its recipe."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,10 +75,8 @@ def read_images(paths: Sequence[Path], size: int, progress: bool) -> np.ndarray:
         try:
             with image_module.open(path) as image:
                 square = ops.fit(image.convert("RGB"), (size, size))
-        except (OSError, ValueError, image_module.DecompressionBombError) as error:
-            raise ValueError(
-                f"{path} cannot be read as an image ({error}); remove or replace it"
-            ) from error
+        except _BROKEN as error:
+            raise _unreadable(path, error) from error
         images[place] = np.asarray(square)
     return images
 
@@ -87,17 +84,30 @@ def read_images(paths: Sequence[Path], size: int, progress: bool) -> np.ndarray:
 def preview(path: Path, size: int) -> np.ndarray:
     """An image file as [H, W, 3], its longer side at most `size`."""
     image_module, _ = _pillow()
-    with image_module.open(path) as image:
-        image = image.convert("RGB")
-        image.thumbnail((size, size))
-        return np.asarray(image)
+    try:
+        with image_module.open(path) as image:
+            image = image.convert("RGB")
+            image.thumbnail((size, size))
+            return np.asarray(image)
+    except _BROKEN as error:
+        raise _unreadable(path, error) from error
+
+
+# Pillow calls a broken PNG a SyntaxError.
+_BROKEN = (OSError, ValueError, SyntaxError, EOFError)
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{path} cannot be read as an image ({error}); remove or replace it"
+    )
 
 
 def _pillow():
     try:
         from PIL import Image, ImageOps
     except ImportError as error:
-        raise ImportError("images need Pillow: pip install pillow") from error
+        raise ImportError("images need Pillow: pip install 'jal[label]'") from error
     return Image, ImageOps
 
 
@@ -121,16 +131,6 @@ def read_array(path: Path, what: str) -> np.ndarray:
         row = int(np.argmin(np.isfinite(array).reshape(len(array), -1).all(axis=1)))
         raise ValueError(f"{what} {path} has NaN or infinite values in item {row}")
     return array
-
-
-def as_input(array: np.ndarray) -> np.ndarray:
-    """What the model sees: uint8 as it is, other numbers as float32."""
-    return array if array.dtype == np.uint8 else array.astype(np.float32)
-
-
-def read_names(folder: Path) -> list[str]:
-    """The names of a session's items."""
-    return json.loads((folder / NAMES_FILE).read_text())
 
 
 def recipe(facts: PoolFacts, x: np.ndarray, num_classes: int) -> Recipe:

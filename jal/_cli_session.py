@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import numpy as np
 from jal import _cli_pool, annotations, files, label_studio
 from jal._cli_output import check_folder, columns, write_csv
 from jal._cli_pool import PoolFacts
-from jal.label_store import LabelStore
-from jal.session import Batch, Session
+from jal.label_store import Answer, LabelStore
+from jal.session import UNITS, Batch, Session
 from jal.status import Status, status_of
 
 BATCHES_FOLDER, CACHE_FOLDER = "batches", "cache"
+INTERFACE_FILE = "labeling.xml"
 _PREVIEW = 256
 
 
@@ -33,14 +35,19 @@ def begin(
     seed: int,
 ) -> None:
     """`jal init`: reads the pool once, and makes the folder of a session."""
-    if folder.exists() and any(folder.iterdir()):
+    # What an interrupted jal init left may be replaced: the store is made last.
+    ours = (_cli_pool.POOL_FILE, _cli_pool.NAMES_FILE, INTERFACE_FILE)
+    there = [path.name for path in folder.iterdir()] if folder.exists() else []
+    if any(name not in ours and not name.endswith(".tmp") for name in there):
         raise ValueError(
-            f"SESSION {folder} is not empty; choose a new folder, or go on with what "
-            "is there by jal ask"
+            f"SESSION {folder} holds {sorted(there)[0]}; choose a new folder, or go on "
+            "with a session that is there by jal ask"
         )
+    if unit not in UNITS:
+        raise ValueError(f"--unit {unit!r}; allowed are {' and '.join(UNITS)}")
     if strategy is not None and model is not None:
         raise ValueError("--strategy has no effect with --model, which has its own")
-    names, x = _read_pool(pool, size)
+    names, x = _read_pool(pool, size, features is None)
     class_names = _read_classes(classes)
     if len(class_names) < 2:
         raise ValueError(
@@ -65,15 +72,17 @@ def begin(
     )
     _check_strategy(strategy, is_flat)
     annotations.Vocabulary(names, class_names)
+    _check_names(names)
+    interface = label_studio.config(class_names) + "\n"
     recipe = _cli_pool.recipe(facts, x, len(class_names))
     told = []
     if labels is not None:
         told = label_studio.read_any(labels, names=names, classes=class_names)
     folder.mkdir(parents=True, exist_ok=True)
-    # The store is made last: a folder without one can be begun again.
     files.write_json(folder / _cli_pool.NAMES_FILE, names)
     _save_array(folder / _cli_pool.POOL_FILE, x)
-    session = Session.create(
+    (folder / INTERFACE_FILE).write_text(interface)
+    Session.create(
         folder,
         x,
         recipe,
@@ -81,10 +90,8 @@ def begin(
         seed=seed,
         unit=unit,
         facts={"cli": facts._asdict()},
+        told=told,
     )
-    if told:
-        session.store.tell(told)
-    (folder / "labeling.xml").write_text(label_studio.config(class_names) + "\n")
     what = f"{x.shape[1]} features" if is_flat else f"images of {_shape(x)}"
     print(
         f"{len(names):,} items ({what}), {len(class_names)} classes, "
@@ -143,8 +150,8 @@ def tell(folder: Path, path: Path, *, annotator: str, final: bool) -> None:
             else ""
         )
     )
-    for item in told.conflicts[:10]:
-        print(f"  {names[item]}: {_said(store, item)}")
+    for item, said in _said(store, told.conflicts[:10]).items():
+        print(f"  {names[item]}: {said}")
     if len(told.conflicts) > 10:
         print(f"  ... and {len(told.conflicts) - 10} more")
     found = status_of(store)
@@ -195,10 +202,10 @@ def show_status(folder: Path, *, as_json: bool) -> None:
     print("\n" + columns([("labels", "class"), *shown], str.rjust))
     if len(counts) > 20:
         print(f"... and {len(counts) - 20} classes more")
-    for item in found.disputed[:10]:
-        print(f"disputed: {names[item]}: {_said(store, item)}")
+    for item, said in _said(store, found.disputed[:10]).items():
+        print(f"disputed: {names[item]}: {said}")
     if found.disputed:
-        print("settle them with jal tell --final")
+        print("settle them with jal tell --final, by somebody who told no final answer")
 
 
 def export(folder: Path, out: Path, *, predict: bool, everything: bool) -> None:
@@ -275,7 +282,10 @@ def _campaign(folder: Path, store: LabelStore, names: list[str]):
     pictures = []
     if batches:
         last = batches[-1]
-        images = _previews(folder, store, names, last.items[:60], 96)
+        try:
+            images = _previews(folder, store, names, last.items[:60], 96)
+        except ValueError:
+            images = None  # a page without pictures is better than none
         for place, item in enumerate(last.items.tolist()):
             label = int(labels.label[item])
             pictures.append(
@@ -304,7 +314,7 @@ def _campaign(folder: Path, store: LabelStore, names: list[str]):
         ],
         waiting=found.waiting,
         skipped=found.skipped,
-        disputed=[(names[item], _said(store, item)) for item in found.disputed],
+        disputed=[(names[i], s) for i, s in _said(store, found.disputed).items()],
         last_batch=pictures,
         next_cost=_finite(found.waiting_cost) if found.waiting else None,
     )
@@ -322,10 +332,12 @@ def _names(folder: Path) -> list[str]:
     return json.loads((folder / _cli_pool.NAMES_FILE).read_text())
 
 
-def _read_pool(pool: Path, size: int) -> tuple[list[str], np.ndarray]:
+def _read_pool(pool: Path, size: int, decode: bool) -> tuple[list[str], np.ndarray]:
     if pool.is_dir():
         paths = _cli_pool.image_files(pool)
         names = [path.relative_to(pool).as_posix() for path in paths]
+        if not decode:
+            return names, np.zeros((len(names), 1))
         return names, _cli_pool.read_images(paths, size, True)
     if not pool.exists():
         raise ValueError(f"POOL {pool}: there is no such file or folder")
@@ -398,6 +410,7 @@ def _write_batch(folder, session, batch: Batch, names, image_url, guesses) -> Pa
         extra["guess"] = [classes[c] for c in batch.predicted]
         probabilities = np.zeros((len(items), len(classes)))
         probabilities[np.arange(len(items)), batch.predicted] = batch.confidence
+    _check_told(folder, place / "batch.csv", session.store, names)
     annotations.write_batch(place / "batch.csv", items, names=names, columns=extra)
     if image_url is not None:
         images = [image_url.rstrip("/") + "/" + names[item] for item in items]
@@ -413,16 +426,50 @@ def _write_batch(folder, session, batch: Batch, names, image_url, guesses) -> Pa
     return place
 
 
+def _check_told(folder: Path, path: Path, store: LabelStore, names: list[str]) -> None:
+    """Somebody may have filled in the file that is to be written again."""
+    if not path.exists():
+        return
+    typed = annotations.read_csv(path, names=names, classes=store.classes)
+    known = {(a.annotation.item, a.annotation.label) for a in store.answers()}
+    missing = sum((each.item, each.label) not in known for each in typed)
+    if missing:
+        raise ValueError(
+            f"{path} holds {missing} answers that were not told, and would be written "
+            f"anew; first: jal tell {folder} {path}"
+        )
+
+
+def _check_names(names: list[str]) -> None:
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"POOL has a file whose name is not UTF-8 ({name!r}); rename it"
+            ) from error
+
+
 def _previews(folder, store: LabelStore, names, items, size: int) -> list | None:
     """[H, W, ...] uint8 images of some items; None where they are no images."""
-    source = Path(PoolFacts(**store.facts["cli"]).source)
+    facts = PoolFacts(**store.facts["cli"])
+    source = Path(facts.source)
     items = [int(item) for item in items]
-    if source.is_dir():
+    if source.suffix != ".npy":
+        if not source.is_dir():
+            raise ValueError(
+                f"{source}, the folder of the images, is not there any more; put it "
+                "back, or say where Label Studio finds them by --image-url"
+            )
         return [_cli_pool.preview(source / names[item], size) for item in items]
-    images = np.load(source, mmap_mode="r", allow_pickle=False)
-    if images.ndim < 3:
+    # The session's own copy, unless that holds features.
+    own = folder / _cli_pool.POOL_FILE
+    images = _cli_pool.read_array(own if facts.features is None else source, "images")
+    if len(images) != len(names):
+        raise ValueError(f"{source} has {len(images)} items now, not {len(names)}")
+    if images.ndim < 3 or (images.ndim == 4 and images.shape[3] not in (1, 3, 4)):
         return None
-    images = [np.asarray(images[item]) for item in items]
+    images = [images[item] for item in items]
     if images and images[0].dtype != np.uint8:
         low, high = min(i.min() for i in images), max(i.max() for i in images)
         scale = 255 / (high - low) if high > low else 0
@@ -439,8 +486,16 @@ def _rounded(values: np.ndarray) -> list:
     return [f"{value:.6g}" if np.isfinite(value) else "" for value in values]
 
 
-def _said(store: LabelStore, item: int) -> str:
-    said = [a for a in store.answers() if a.annotation.item == item]
+def _said(store: LabelStore, items: Iterable[int]) -> dict[int, str]:
+    """What was said of some items, in a line each."""
+    said: dict[int, list[Answer]] = {int(item): [] for item in items}
+    for answer in store.answers():
+        if answer.annotation.item in said:
+            said[answer.annotation.item].append(answer)
+    return {item: _line(store, each) for item, each in said.items()}
+
+
+def _line(store: LabelStore, said: list[Answer]) -> str:
     return "; ".join(
         f"{a.annotation.annotator or '(nobody)'}: "
         + ("skip" if a.annotation.label is None else store.classes[a.annotation.label])

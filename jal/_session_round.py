@@ -111,7 +111,7 @@ def _jit(*static: str) -> Callable:
 @_jit("learner")
 def predict(
     key: jax.Array,
-    number: jax.Array,
+    number: int | jax.Array,
     data: Data,
     pool: Pool,
     variables: Any,
@@ -132,7 +132,7 @@ def predict(
 @_jit("learner", "strategy", "propose", "k")
 def choose_first(
     key: jax.Array,
-    number: jax.Array,
+    number: int | jax.Array,
     data: Data,
     pool: Pool,
     *,
@@ -147,7 +147,7 @@ def choose_first(
     candidates, available, _ = propose.propose(now(loop.PROPOSAL), state, pool)
     untrained = jax.tree_util.Partial(learner.predict, learner.init(now(loop.FIT)))
     view = View(untrained, data, pool, candidates, available)
-    state = strategy.init(now(loop.INITIAL), data, pool)
+    state = strategy.init(now(loop.COST), data, pool)
     acquisition, _ = strategy.select(now(loop.STRATEGY), state, view, k)
     return acquisition.indices, _scores_of(acquisition, candidates)
 
@@ -155,7 +155,7 @@ def choose_first(
 @_jit("learner", "strategy", "cost_learner", "propose", "k", "weighs_cost")
 def choose(
     key: jax.Array,
-    number: jax.Array,
+    number: int | jax.Array,
     data: Data,
     pool: Pool,
     cost_pool: Pool,

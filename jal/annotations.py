@@ -160,6 +160,13 @@ def check(annotation: Annotation, *, num_items: int, num_classes: int) -> Annota
     item, label, annotator, seconds, cost = annotation
     if not isinstance(annotator, str):
         raise ValueError(f"annotator is {shown(annotator)}; expected text")
+    if "\0" in annotator or annotator.encode(errors="replace") != annotator.encode(
+        errors="surrogatepass"
+    ):
+        raise ValueError(
+            f"annotator is {shown(annotator)}, which no text file can hold; rename the "
+            "annotator"
+        )
     return Annotation(
         _below("item", item, num_items),
         None if label is None else _below("label", label, num_classes),

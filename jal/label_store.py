@@ -7,6 +7,7 @@ nothing. What holds of an item depends on the answers alone, not on their order.
 
 import contextlib
 import json
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -189,6 +190,7 @@ class LabelStore:
         num_items: int,
         classes: Sequence[str],
         facts: Mapping[str, Any] | None = None,
+        told: Iterable[Annotation] = (),
     ) -> "LabelStore":
         """Makes the store of a pool.
 
@@ -197,6 +199,7 @@ class LabelStore:
           num_items: N.
           classes: C names, all different.
           facts: what else is to be kept, as JSON.
+          told: answers that there are already.
 
         Returns:
           The store.
@@ -223,15 +226,23 @@ class LabelStore:
                 f"{path} is there already; open it, or choose another folder"
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Under another name first, so that a store is whole or not there.
-        temporary = path.with_name(path.name + ".tmp")
+        # Under another name first, so that a store is whole or not there; unlike a
+        # renaming, a link replaces nothing that somebody else made meanwhile.
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         temporary.unlink(missing_ok=True)
         facts = dict(facts or {}) | {"num_items": int(num_items), "classes": classes}
-        with contextlib.closing(_connect(temporary, journal="DELETE")) as connection:
-            connection.executescript(_TABLES)
-            rows = [(name, json.dumps(value)) for name, value in facts.items()]
-            connection.executemany("INSERT INTO facts VALUES (?, ?)", rows)
-        temporary.replace(path)
+        try:
+            with contextlib.closing(_connect(temporary, "DELETE")) as connection:
+                connection.executescript(_TABLES)
+                rows = [(name, json.dumps(value)) for name, value in facts.items()]
+                connection.executemany("INSERT INTO facts VALUES (?, ?)", rows)
+                sizes = {"num_items": num_items, "num_classes": len(classes)}
+                connection.executemany(
+                    _TELL, [_row(check(each, **sizes), False) for each in told]
+                )
+            os.link(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
         return cls(folder)
 
     def tell(self, annotations: Iterable[Annotation], *, final: bool = False) -> Told:
@@ -253,17 +264,16 @@ class LabelStore:
         told = [check(annotation, **sizes) for annotation in annotations]
         new, conflicts = 0, set()
         with self._writing() as connection:
-            for item, label, annotator, seconds, cost in told:
-                stored = _SKIPPED if label is None else label
+            for annotation in told:
+                item, annotator, stored, *_ = row = _row(annotation, final)
                 others = connection.execute(
                     "SELECT annotator, label, final FROM annotations WHERE item = ?",
                     (item,),
                 ).fetchall()
                 new += (annotator, stored, int(final)) not in others
                 said = {each for _, each, _ in others if each != _SKIPPED}
-                if label is not None and said - {stored}:
+                if stored != _SKIPPED and said - {stored}:
                     conflicts.add(item)
-                row = (item, annotator, stored, int(final), seconds, cost)
                 connection.execute(_TELL, row)
         return Told(new, len(told) - new, tuple(sorted(conflicts)))
 
@@ -333,12 +343,14 @@ class LabelStore:
             rows = connection.execute(
                 "SELECT batch, item, score, cost FROM asked ORDER BY batch, position"
             ).fetchall()
+        by_batch: dict[int, list[tuple]] = {number: [] for number, *_ in heads}
+        for number, *row in rows:
+            by_batch[number].append(tuple(row))
         found = []
         for number, purpose, detail in heads:
-            mine = [row[1:] for row in rows if row[0] == number]
-            items, scores, costs = zip(*mine, strict=True) if mine else ((), (), ())
-            items = np.array(items, np.int64)
-            scores, costs = np.array(scores, float), np.array(costs, float)
+            table = np.array(by_batch[number], float).reshape(-1, 3)
+            items = table[:, 0].astype(np.int64)
+            scores, costs = table[:, 1], table[:, 2]
             found.append(
                 AskedBatch(number, purpose, items, scores, costs, json.loads(detail))
             )
@@ -371,10 +383,14 @@ class LabelStore:
             np.zeros(self.num_items, bool) for _ in range(4)
         )
         order = []
-        for batch in self.batches():
-            is_asked[batch.items] = True
-            is_test[batch.items] = batch.purpose == TEST
-            order += batch.items.tolist()
+        with self._reading() as connection:
+            asked = connection.execute(
+                "SELECT item, purpose FROM asked JOIN batches ON batch = number "
+                "ORDER BY batch, position"
+            ).fetchall()
+        for item, purpose in asked:
+            is_asked[item], is_test[item] = True, purpose == TEST
+            order.append(item)
         by_item: dict[int, list[Answer]] = {}
         for answer in self.answers():
             by_item.setdefault(answer.annotation.item, []).append(answer)
@@ -412,7 +428,8 @@ class LabelStore:
             try:
                 yield connection
             except BaseException:
-                connection.execute("ROLLBACK")
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
 
@@ -452,10 +469,20 @@ def decide(answers: Sequence[Answer]) -> tuple[int | None, bool]:
 def _connect(path: Path, journal: str = "WAL") -> sqlite3.Connection:
     # Transactions are begun by hand; "full" waits for the disk at each commit.
     connection = sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None)
-    connection.execute(f"PRAGMA journal_mode = {journal}")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
+    try:
+        connection.execute(f"PRAGMA journal_mode = {journal}")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+    except BaseException:
+        connection.close()
+        raise
     return connection
+
+
+def _row(annotation: Annotation, final: bool) -> tuple:
+    item, label, annotator, seconds, cost = annotation
+    stored = _SKIPPED if label is None else label
+    return item, annotator, stored, int(final), seconds, cost
 
 
 def _or_none(values) -> list[float | None]:

@@ -7,7 +7,7 @@ and goes on with the same choices as if nothing had happened.
 
 import functools
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,6 +116,7 @@ class Session:
         seed: int = 0,
         unit: str = "seconds",
         facts: Mapping[str, Any] | None = None,
+        told: Iterable[Annotation] = (),
     ) -> "Session":
         """Begins a session.
 
@@ -127,6 +128,7 @@ class Session:
           seed: of everything random.
           unit: "seconds" or "cost": what the cost learner learns, and `beta` weighs.
           facts: what else is to be kept, as JSON; `store.facts` has it.
+          told: answers that there are already.
 
         Returns:
           The session.
@@ -144,7 +146,7 @@ class Session:
         facts = dict(facts or {}) | {"seed": seed, "unit": unit, "x_crc32": checksum}
         folder = Path(folder)
         store = LabelStore.create(
-            folder, num_items=num_items, classes=classes, facts=facts
+            folder, num_items=num_items, classes=classes, facts=facts, told=told
         )
         return cls(store, folder, x, recipe)
 
@@ -332,7 +334,7 @@ class Session:
             propose=self.recipe.propose,
             k=count,
         )
-        chosen = np.asarray(indices) >= 0
+        chosen = _some(np.asarray(indices) >= 0)
         items, scores = np.asarray(indices)[chosen], np.asarray(scores)[chosen]
         return self.store.add_batch(number, TRAIN, items, scores=scores)
 
@@ -370,7 +372,7 @@ class Session:
             weighs_cost=beta > 0,
         )
         found = jax.device_get(found)
-        chosen, number_tested = found.indices >= 0, len(tested)
+        chosen, number_tested = _some(found.indices >= 0), len(tested)
         right = found.test_predicted[:number_tested] == labels.label[tested]
         detail = {
             "beta": beta,
@@ -411,7 +413,7 @@ class Session:
 
     def _restore(self, batches: list[AskedBatch], strategy: Strategy) -> Carried:
         """What the last batch that a model chose has left, or the beginning."""
-        steps = [b.detail["checkpoint"] for b in batches if "checkpoint" in b.detail]
+        step = _last_step(batches)
         recipe = self.recipe
         initial = rounds.initial(
             self._key,
@@ -421,24 +423,28 @@ class Session:
             recipe.cost_learner,
             recipe.propose,
         )
-        if not steps:
+        if step is None:
             # Placed as what is restored, so that both share a compilation.
             return jax.device_put(initial, jax.devices()[0])
         with self._manager() as manager:
+            if step not in manager.all_steps():
+                raise ValueError(
+                    f"{self._folder / CHECKPOINTS_FOLDER} lost the weights of batch "
+                    f"{step}; restore them from a copy. The labels are safe: a new "
+                    "session takes them by tell"
+                )
             try:
-                return _checkpoints.restore(manager, steps[-1], initial)
+                return _checkpoints.restore(manager, step, initial)
             except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
                 raise ValueError(
-                    f"the weights of batch {steps[-1]} in {self._folder} do not fit "
-                    f"the recipe, or are damaged ({error}); open it with the recipe it "
-                    "was made with"
+                    f"the weights of batch {step} in {self._folder} do not fit the "
+                    f"recipe ({error}); open it with the recipe it was made with"
                 ) from error
 
     def _save(self, number: int, carried: Carried) -> None:
-        # The last but one stays until the batch of this one is recorded; a process that
-        # died in between has left a step of this number.
+        keep = _last_step(self.store.batches()) or 0
         with self._manager() as manager:
-            _checkpoints.save(manager, number, carried)
+            _checkpoints.save(manager, number, carried, keep=keep)
 
     def _manager(self):
         return _checkpoints.open_manager(self._folder / CHECKPOINTS_FOLDER)
@@ -448,6 +454,20 @@ class Session:
 def _made(make: Callable[[float], Strategy], beta: float) -> Strategy:
     """One object for all rounds, so that they share a compilation."""
     return make(beta)
+
+
+def _last_step(batches: list[AskedBatch]) -> int | None:
+    steps = [b.detail["checkpoint"] for b in batches if "checkpoint" in b.detail]
+    return steps[-1] if steps else None
+
+
+def _some(chosen: np.ndarray) -> np.ndarray:
+    if not chosen.any():
+        raise ValueError(
+            "the strategy chose nothing: all of its scores are NaN, as of a model that "
+            "diverged or of costs out of range, or it was offered no candidate"
+        )
+    return chosen
 
 
 def _asked(batch: AskedBatch, left: np.ndarray) -> Batch:
@@ -474,9 +494,10 @@ def _eligible(labels: Labels) -> np.ndarray:
 def _told_costs(labels: Labels, unit: str) -> np.ndarray:
     """[N] what was told of items that train, NaN where it was not or is nothing."""
     told = labels.seconds if unit == "seconds" else labels.cost
-    found = np.full(len(told), np.nan)
-    found[labels.order] = told[labels.order]
-    return np.where(found > 0, found, np.nan)
+    found = np.full(len(told), np.nan, np.float32)
+    with np.errstate(over="ignore"):
+        found[labels.order] = told[labels.order]
+    return np.where(np.isfinite(found) & (found > 0), found, np.nan)
 
 
 def _label(value) -> Any:

@@ -38,10 +38,10 @@ class Annotator(NamedTuple):
 
     Attributes:
       who: "" where nobody asked.
-      labels: given.
-      skipped: answers without a label.
+      labels: items that got one.
+      skipped: items that got none.
       seconds: in all, of those that are known.
-      median_seconds: of an answer, NaN where none is known.
+      median_seconds: of an item, NaN where none is known.
       cost: in all, of those that are known.
     """
 
@@ -142,17 +142,27 @@ def status_of(store: LabelStore) -> Status:
     )
 
 
-def _annotator(name: str, said: list[Annotation]) -> Annotator:
-    times = [each.seconds for each in said if each.seconds is not None]
-    skipped = sum(each.label is None for each in said)
+def _annotator(who: str, said: list[Annotation]) -> Annotator:
+    labeled = {each.item for each in said if each.label is not None}
+    seconds = _most(said, "seconds")
     return Annotator(
-        name,
-        len(said) - skipped,
-        skipped,
-        float(sum(times)),
-        float(np.median(times)) if times else float("nan"),
-        float(sum(each.cost for each in said if each.cost is not None)),
+        who,
+        len(labeled),
+        len({each.item for each in said} - labeled),
+        float(sum(seconds)),
+        float(np.median(seconds)) if seconds else float("nan"),
+        float(sum(_most(said, "cost"))),
     )
+
+
+def _most(said: list[Annotation], field: str) -> list[float]:
+    """One number an item: who corrects an answer has not taken the time twice."""
+    most: dict[int, float] = {}
+    for each in said:
+        amount = getattr(each, field)
+        if amount is not None:
+            most[each.item] = max(amount, most.get(each.item, 0.0))
+    return [most[item] for item in sorted(most)]
 
 
 def _measured(batch: AskedBatch) -> Measured:

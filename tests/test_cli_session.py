@@ -55,7 +55,7 @@ def fill(path, annotator="ann", rows=slice(None), label=None):
 
 def test_a_campaign(lab):
     """From nothing to a plan, over features."""
-    assert "nothing" not in jal("status", "lab")
+    assert "0 of 90 items labelled" in jal("status", "lab")
     out = jal("ask", "lab", "--test", "-k", 30)
     assert "batch 1: 30 items chosen at random" in out
     out = jal("tell", "lab", fill("lab/batches/0001/batch.csv"))
@@ -201,7 +201,7 @@ def test_a_recipe_of_ones_own(lab):
 @pytest.mark.parametrize(
     "arguments, text",
     [
-        (("init", "lab", "features.npy", "--classes", "a,b"), "is not empty"),
+        (("init", "lab", "features.npy", "--classes", "a,b"), "lab holds "),
         (("init", "b", "none.npy", "--classes", "a,b"), "no such file or folder"),
         (("init", "b", "bad.npy", "--classes", "a,b"), "not a whole .npy file"),
         (
@@ -212,7 +212,7 @@ def test_a_recipe_of_ones_own(lab):
         (("init", "b", "empty", "--classes", "a,b"), "there is no image in it"),
         (("init", "b", "broken", "--classes", "a,b"), "cannot be read as an image"),
         (("init", "b", "features.npy", "--classes", "a"), "at least two"),
-        (("init", "b", "features.npy", "--classes", "a,a"), "a"),
+        (("init", "b", "features.npy", "--classes", "a,a"), "classes"),
         (
             ("init", "b", "features.npy", "--classes", "a,b", "--strategy", "x"),
             "allowed are",
@@ -226,10 +226,10 @@ def test_a_recipe_of_ones_own(lab):
             "3 rows",
         ),  # fmt: skip
         (("ask", "nowhere"), "is not there"),
-        (("ask", "lab", "--beta", "0.5"), "beta"),
-        (("tell", "lab", "none.csv"), "none.csv"),
+        (("ask", "lab", "--beta", "0.5"), "there is no label yet"),
+        (("tell", "lab", "none.csv"), "there is no"),
         (("tell", "lab", "unknown.csv"), "zebra"),
-        (("tell", "lab", "features.npy"), ".npy"),
+        (("tell", "lab", "features.npy"), "a .npy array"),
         (("plan", "lab", "--price", "0.04"), "no model was measured yet"),
         (("plan", "--price", "0.04"), "give --pool and --errors"),
         (("export", "lab", "--out", "x.csv", "--predict"), "no label to train on"),
@@ -252,18 +252,56 @@ def test_mistakes(lab, arguments, text):
     assert LabelStore("lab").answers() == []
 
 
-def test_hostile_files_write_nothing_elsewhere(lab):
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_hostile_files_write_nothing_elsewhere(lab, monkeypatch):
     """Names are looked up in the pool, and open no file."""
-    before = {path for path in lab.rglob("*") if "lab/lab" not in str(path)}
-    (lab / "evil.csv").write_text("name,label\n../../etc/passwd,cat\n")
+    inner = lab / "deep" / "er"
+    inner.mkdir(parents=True)
+    monkeypatch.chdir(inner)
+    jal("init", "lab", "../../features.npy", "--classes", "cat,dog")
+    (inner / "evil.csv").write_text("name,label\n../../features.npy,cat\n")
+    task = {"data": {"image": "/data/../../features.npy"}}
+    task["annotations"] = [{"result": []}]
+    (inner / "evil.json").write_text(json.dumps([task]))
+    (inner / "evil.pkl").write_bytes(b"\x80\x04cos\nsystem\n(S'touch owned'\ntR.")
+    (inner / "who.csv").write_bytes(b"index,label,annotator\n1,cat,x\0y\n")
+    before = contents(lab)
     assert "no item is called" in jal("tell", "lab", "evil.csv", code=2)
-    task = {
-        "data": {"image": "/data/../../../etc/passwd"},
-        "annotations": [{"result": []}],
-    }
-    (lab / "evil.json").write_text(json.dumps([task]))
     jal("tell", "lab", "evil.json", code=2)
-    (lab / "evil.pkl").write_bytes(b"\x80\x04cos\nsystem\n(S'touch owned'\ntR.")
     assert "pickle" in jal("tell", "lab", "evil.pkl", code=2)
-    after = {path for path in lab.rglob("*") if "lab/lab" not in str(path)}
-    assert {p.name for p in after - before} == {"evil.csv", "evil.json", "evil.pkl"}
+    jal("tell", "lab", "who.csv", code=2)
+    after = contents(lab)
+    changed = {p for p in before.keys() | after.keys() if before.get(p) != after.get(p)}
+    assert all("lab/labels.sqlite" in str(path) for path in changed)
+    assert LabelStore("lab").answers() == []
+
+
+def test_a_file_that_was_filled_in_is_not_written_over(lab):
+    jal("ask", "lab", "-k", 3)
+    batch = lab / "lab/batches/0001/batch.csv"
+    (lab / "filled.csv").unlink(missing_ok=True)
+    fill(batch, rows=slice(0, 2))
+    batch.write_bytes((lab / "filled.csv").read_bytes())
+    out = jal("ask", "lab", "-k", 3, code=2)
+    assert "holds 2 answers that were not told" in out and "jal tell lab" in out
+    assert batch.read_bytes() == (lab / "filled.csv").read_bytes()
+    jal("tell", "lab", batch)
+    assert "batch 1: 1 items" in jal("ask", "lab", "-k", 3)
+    batch.write_text(batch.read_text().replace(",,,,,", ",zebra,,,,"))
+    assert "zebra" in jal("ask", "lab", "-k", 3, code=2)
+
+
+def test_an_init_that_failed_can_be_repeated(lab):
+    init = ("init", "b", "features.npy", "--classes")
+    assert "$" in jal(*init, "a,$b", code=2)
+    assert "allowed are seconds" in jal(*init, "a,b", "--unit", "hours", code=2)
+    assert not (lab / "b").exists()
+    (lab / "b").mkdir()
+    (lab / "b" / "names.json").write_text("half")
+    (lab / "b" / "pool.npy.tmp").write_text("half")
+    jal(*init, "a,b")
+    assert "is not empty" not in jal(*init, "a,b", code=2)
+    assert "batch 1: 2 items" in jal("ask", "b", "-k", 2)

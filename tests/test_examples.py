@@ -38,16 +38,18 @@ def test_bald_in_nnx(capsys):
     lines = [re.findall(r"[\w.]+", line) for line in printed("bald_in_nnx", capsys)]
     right = {(name, int(labels)): float(share) for name, labels, _, share, _ in lines}
     last = max(labels for _, labels in right)
-    assert right["BALD", 20] == right["random", 20] < 80 < right["BALD", last]
+    assert right["BALD", 20] == right["random", 20] < right["BALD", last]
     assert right["BALD", last] > right["random", last]
 
 
 def test_plan_a_budget(capsys):
     costs = []
     for line in printed("plan_a_budget", capsys):
-        _, trained, machine, cost, alone = numbers(line)
+        limit, trained, machine, cost, alone, wrong = numbers(line)
         assert trained + machine + 400 <= 70_000 and alone == 2800
         assert (70_000 - machine) * 0.04 <= cost < alone
+        # A plan of three small sizes is an estimate.
+        assert 0 < wrong < 1.5 * limit
         costs.append(cost)
     stricter, looser = costs
     assert looser < stricter

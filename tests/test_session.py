@@ -303,3 +303,72 @@ def test_few_compilations(tmp_path):
     for _ in range(3):
         answer(mine, mine.ask(5))
     assert session.rounds.choose.compiled()._cache_size() == before
+
+
+def test_strategies_see_what_trains_and_nothing_else(tmp_path):
+    """Neither test labels, nor disputed ones, nor costs of other items."""
+    seen = []
+
+    def select(key, state, view, k):
+        jax.debug.callback(lambda *a: seen.append(a), view.data.y, view.data.cost)
+        return strategies.random().select(key, state, view, k)
+
+    spy = strategies.random()._replace(select=select)
+    mine = create(tmp_path, Recipe(LEARNER, lambda beta: spy, COST))
+    test = mine.ask(5, test=True)
+    answer(mine, test)
+    answer(mine, mine.ask(5))
+    mine.tell([50, 51], Y[[50, 51]])
+    mine.tell([52, 53], [0, 0], annotator="ann", seconds=[1, 1])
+    mine.tell([52], [1], annotator="bob")
+    mine.tell([54], [None], seconds=[3.0])
+    order = mine.store.labels().order
+    assert {50, 51, 53} < set(order) and not {52, 54} & set(order)
+    mine.ask(5, beta=1.0)
+    jax.effects_barrier()
+    ((y, cost),) = seen
+    assert np.flatnonzero(np.asarray(y) >= 0).tolist() == sorted(order)
+    told = mine.store.labels().seconds
+    expected = [i for i in sorted(order) if np.isfinite(told[i])]
+    assert np.flatnonzero(np.isfinite(cost)).tolist() == expected
+
+
+def test_leftover_weights_do_not_push_out_those_in_use(tmp_path, monkeypatch):
+    mine = create(tmp_path)
+    answer(mine, mine.ask(5))
+    answer(mine, mine.ask(5))
+    add = mine.store.add_batch
+
+    def dies(*arguments, before=None, **options):
+        before()
+        raise KeyboardInterrupt
+
+    for _ in range(3):
+        monkeypatch.setattr(mine.store, "add_batch", dies)
+        with pytest.raises(KeyboardInterrupt):
+            mine.ask(5)
+        # A batch without weights takes the number of the one that died.
+        monkeypatch.setattr(mine.store, "add_batch", add)
+        answer(mine, mine.ask(1, test=True))
+    answer(mine, mine.ask(5))
+    assert len(mine.store.batches()) == 6
+
+
+def test_a_round_without_a_score_is_refused(tmp_path):
+    nothing = lambda beta: strategies.from_scores(
+        lambda predictive: jnp.full(predictive.mean.shape[:-1], jnp.nan), num_samples=1
+    )
+    mine = create(tmp_path, Recipe(LEARNER, nothing))
+    answer(mine, mine.ask(5))
+    with pytest.raises(ValueError, match="all of its scores are NaN"):
+        mine.ask(5)
+    assert len(mine.store.batches()) == 1
+
+
+def test_a_corrected_answer_takes_its_time_once(tmp_path):
+    mine = create(tmp_path)
+    mine.tell([1, 2], [0, 1], seconds=[4.0, 6.0], annotator="ann")
+    mine.tell([1], [2], seconds=[5.0], annotator="ann")
+    mine.tell([1], [2], seconds=[5.0], annotator="ann", final=True)
+    (ann,) = mine.status().annotators
+    assert (ann.labels, ann.seconds, ann.median_seconds) == (2, 11.0, 5.5)
