@@ -226,6 +226,12 @@ def work(folder: Path, config: Config, disorder: int | None) -> None:
             ended(f"asked {len(batches) + 1}")
 
 
+def _keep_compiled(folder: Path) -> None:
+    """What one process compiles the next ones need not."""
+    jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
 def state_of(folder: Path, config: Config) -> dict:
     """Everything that must be the same: answers, batches, predictions."""
     world = people(config, 0, None)
@@ -253,9 +259,7 @@ def worker(
 ) -> None:
     """One life of the process that is killed."""
     config = Config(data, items=items, k=k, rounds=rounds)
-    cache = folder.parent / "compiled"
-    jax.config.update("jax_compilation_cache_dir", str(cache.absolute()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    _keep_compiled(folder.parent / "compiled")
     folder.mkdir(parents=True, exist_ok=True)
     work(folder, config, None if disorder < 0 else disorder)
 
@@ -395,6 +399,7 @@ def run_arm(
       Accuracy on held-out labels and seconds told, by batch.
     """
     code = runs.commit()
+    _keep_compiled(folder.parent.parent / "compiled")
     world, made = people(config, seed, data_dir), recipe(config)
     folder.mkdir(parents=True, exist_ok=True)
     identity = {"config": dataclasses.asdict(config)}

@@ -42,11 +42,11 @@ class Found(NamedTuple):
 
 
 def pool_of(order: np.ndarray, excluded: np.ndarray) -> Pool:
-    """The labelled set, in a buffer whose size is a power of two: few compilations."""
+    """The labelled set, in a buffer whose size is a power of four: few compilations."""
     num_items = len(excluded)
     labeled = np.zeros(num_items, bool)
     labeled[order] = True
-    buffer = np.full(min(num_items, _power_of_two(len(order))), -1, np.int32)
+    buffer = np.full(min(num_items, _power_of_four(len(order))), -1, np.int32)
     buffer[: len(order)] = order
     return Pool(
         jnp.asarray(labeled),
@@ -57,14 +57,14 @@ def pool_of(order: np.ndarray, excluded: np.ndarray) -> Pool:
 
 
 def padded(rows: np.ndarray) -> jax.Array:
-    """Pool indices, filled up with 0 to a power of two."""
-    filled = np.zeros(_power_of_two(len(rows)), np.int32)
+    """Pool indices, filled up with 0 to a power of four."""
+    filled = np.zeros(_power_of_four(len(rows)), np.int32)
     filled[: len(rows)] = rows
     return jnp.asarray(filled)
 
 
-def _power_of_two(number: int) -> int:
-    return max(64, 1 << max(number - 1, 0).bit_length())
+def _power_of_four(number: int) -> int:
+    return max(64, 4 ** -(-max(number - 1, 0).bit_length() // 2))
 
 
 def initial(

@@ -295,7 +295,7 @@ def test_another_pool_or_recipe_is_named(tmp_path):
 
 
 def test_few_compilations(tmp_path):
-    """Labels that fit into the same power of two share one."""
+    """Labels that fit into the same power of four share one."""
     mine = create(tmp_path)
     answer(mine, mine.ask(5))
     answer(mine, mine.ask(5))
@@ -372,3 +372,14 @@ def test_a_corrected_answer_takes_its_time_once(tmp_path):
     mine.tell([1], [2], seconds=[5.0], annotator="ann", final=True)
     (ann,) = mine.status().annotators
     assert (ann.labels, ann.seconds, ann.median_seconds) == (2, 11.0, 5.5)
+
+
+@pytest.mark.parametrize(
+    "number, size",
+    [(0, 64), (64, 64), (65, 256), (256, 256), (257, 1024), (1024, 1024), (1025, 4096)],
+)
+def test_sizes_of_buffers(number, size):
+    assert len(session.rounds.padded(np.zeros(number, np.int64))) == size
+    excluded = np.zeros(5000, bool)
+    pool = session.rounds.pool_of(np.arange(number), excluded)
+    assert pool.order.shape == (size,) and int(pool.count) == number
