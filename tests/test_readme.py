@@ -74,8 +74,8 @@ def test_the_recipes_are_those_that_are_tested(name, guide):
 
 
 def test_the_two_commands_stand_at_the_top():
-    first = re.search(r"```sh\n(.*?)```", README.read_text(), re.DOTALL)
-    assert [line.split("#")[0].strip() for line in first[1].splitlines()] == [
+    first = re.findall(r"```sh\n(.*?)```", README.read_text(), re.DOTALL)[0]
+    assert [line.split("#")[0].strip() for line in first.splitlines()] == [
         "make demo",
         "make test",
     ]
