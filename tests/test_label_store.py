@@ -1,10 +1,10 @@
 """Answers are kept: whole, once, in any order, from several processes at a time."""
 
 import itertools
-import multiprocessing
-import os
-import signal
 import sqlite3
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -189,51 +189,60 @@ def test_a_half_made_store_is_made_again(tmp_path):
     assert store.answers() == []
 
 
-def _tell_many(folder, first, number, started):
-    store = LabelStore(folder)
-    started.wait()
-    for item in range(first, first + number):
-        store.tell([Annotation(item, item % 3, f"person {first}", float(item))])
+TELL_MANY = """
+import sys
+from jal.annotations import Annotation
+from jal.label_store import LabelStore
+
+folder, first, number = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+store = LabelStore(folder)
+print("ready", flush=True)
+sys.stdin.readline()
+for item in range(first, first + number):
+    store.tell([Annotation(item, item % 3, f"person {first}", float(item))])
+    print(item, flush=True)
+"""
+
+
+def teller(folder, first, number):
+    """A process that tells of items, once a line comes in, and says of which it did."""
+    arguments = [str(folder), str(first), str(number)]
+    worker = subprocess.Popen(
+        [sys.executable, "-c", TELL_MANY, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+    )
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == "ready\n"
+    return worker
 
 
 def test_processes_that_tell_at_once_wait_for_each_other(tmp_path):
     LabelStore.create(tmp_path, num_items=120, classes=CLASSES)
-    context = multiprocessing.get_context("fork")
-    started = context.Barrier(3)
     # The last two tell of the same items.
-    parts = [(0, 60), (60, 60), (60, 60)]
-    workers = [
-        context.Process(target=_tell_many, args=(tmp_path, *part, started))
-        for part in parts
-    ]
+    workers = [teller(tmp_path, *part) for part in ((0, 60), (60, 60), (60, 60))]
     for worker in workers:
-        worker.start()
+        worker.stdin.write("\n")
+        worker.stdin.flush()
     for worker in workers:
-        worker.join(60)
-        assert worker.exitcode == 0
+        worker.communicate(timeout=120)
+        assert worker.returncode == 0
     labels = LabelStore(tmp_path).labels()
     assert labels.label.tolist() == [item % 3 for item in range(120)]
     assert len(LabelStore(tmp_path).answers()) == 120
 
 
-def _tell_and_say(folder, pipe):
-    store = LabelStore(folder)
-    for item in range(1000):
-        store.tell([Annotation(item, 0)])
-        pipe.send(item)
-
-
 def test_what_was_told_outlives_a_killed_process(tmp_path):
     LabelStore.create(tmp_path, num_items=1000, classes=CLASSES)
-    context = multiprocessing.get_context("fork")
-    mine, theirs = context.Pipe(duplex=False)
-    worker = context.Process(target=_tell_and_say, args=(tmp_path, theirs))
-    worker.start()
-    while (last := mine.recv()) < 25:
+    worker = teller(tmp_path, 0, 1000)
+    worker.stdin.write("\n")
+    worker.stdin.flush()
+    while int(worker.stdout.readline()) < 25:
         pass
-    os.kill(worker.pid, signal.SIGKILL)
-    worker.join()
-    while mine.poll():
-        last = mine.recv()
+    worker.kill()
+    said = worker.communicate()[0].split()
+    last = int(said[-1]) if said else 25
     kept = LabelStore(tmp_path).labels().label >= 0
-    assert kept[: last + 1].all() and kept.sum() <= last + 2
+    assert last < 999 and kept[: last + 1].all() and kept.sum() <= last + 2
