@@ -2,8 +2,9 @@
 
 Both choose one item after the other, and each choice changes the distances of all
 items. Here the choices are made in blocks, so that the features are read once a block
-and not once a choice, without changing what is chosen: distances to the nearest chosen
-item only fall, so those of before the block bound those of now.
+and not once a choice, and most items are left out of most distances. What is chosen
+stays the same: distances to the nearest chosen item only fall, so those of before bound
+those of now.
 """
 
 import functools
@@ -18,22 +19,29 @@ from jal import numerics
 
 
 class Blocks(NamedTuple):
-    """How many items are compared with all items at a time.
+    """How many items are compared with each other at a time.
 
     Attributes:
-      candidates: of a block of choices.
+      candidates: of a block of choices of k-centre.
       few: where one choice changes everything, most candidates of a block are of no
         use, and a multiplication of this size is enough.
-      centers: items that were chosen before the first block.
+      chosen: columns of a multiplication at most; more are taken in turns.
+      items: rows of a multiplication, of k-centre.
+      draws: candidates of a block of BADGE at most.
     """
 
     candidates: int
     few: int
-    centers: int
+    chosen: int
+    items: int
+    draws: int
 
 
-# Wide enough for matrix multiplications to be bound by arithmetic and not by memory.
-BLOCKS = Blocks(candidates=64, few=8, centers=128)
+# Wide enough for matrix multiplications to be bound by arithmetic and not by memory,
+# and small enough for their results to stay in the cache.
+BLOCKS = Blocks(candidates=128, few=8, chosen=128, items=1024, draws=1024)
+# One centre in so many bounds the distances of all items.
+SHARE = 4
 
 
 def k_center(
@@ -82,78 +90,193 @@ def k_center(
     chex.assert_type(centers, bool)
     if k == 0:
         return jnp.zeros(0, jnp.int32)
-    return _k_center(features, centers, available, k=int(k), blocks=BLOCKS)
+    blocks = _at_most(n, BLOCKS)
+    return _k_center(features, centers, available, k=int(k), blocks=blocks)
 
 
 # Compiled, because each call outside of jit would compile the loops in it anew.
 @functools.partial(jax.jit, static_argnames=("k", "blocks"))
 def _k_center(features, centers, available, *, k, blocks):
-    n = features.shape[0]
+    n, terms = features.shape
     finite = jnp.isfinite(_sizes(features))
     available &= finite & ~centers
     centers &= finite
-    features = _centered(features, available | centers)
-    norms = jnp.sum(jnp.square(features), axis=1)
+    root, mean, to_mean = _frame(features, available | centers)
     limit = jnp.minimum(k, jnp.sum(available, dtype=jnp.int32))
 
-    def distances(rows: jax.Array, to: jax.Array | slice = slice(None)):
-        products = _products(features[to], features[rows])
-        return _squared_distances(norms[to], norms[rows], products, features.shape[1])
+    # Centred a part at a time: all of it would be written once and read from memory.
+    def embedded(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Centred features [A, D] and their squared norms [A]."""
+        x = features.at[rows].get(mode="clip") / root**2 - mean[None]
+        # A barrier, because this would be computed anew wherever it is used.
+        x = jax.lax.optimization_barrier(x)
+        return x, jnp.sum(jnp.square(x), axis=1)
+
+    # Rows that are not finite are 0 or inf away, and stay at -1, below all others.
+    def distances(x, norms_x, y, norms_y):
+        return _squared_distances(norms_x, norms_y, _products(x, y), terms)
 
     # Without any centre the first pick becomes one.
-    total, number = _sum(features, available)
-    to_mean = number * norms - 2 * _products(features, total[None])[:, 0]
-    first = jnp.argmin(jnp.where(available, to_mean, jnp.inf)).astype(jnp.int32)
-    count = jnp.where(jnp.any(centers), 0, jnp.minimum(limit, 1))
-    picks = jnp.full(k + blocks.candidates, -1, jnp.int32)
-    picks = picks.at[0].set(jnp.where(count > 0, first, -1))
-    centers = centers.at[first].set(centers[first] | (count > 0))
+    def nearest_the_mean():
+        total, number = to_mean
+        x, norms = embedded(jnp.arange(n))
+        score = number * norms - 2 * _products(x, total[None])[:, 0]
+        return jnp.argmin(jnp.where(available, score, jnp.inf)).astype(jnp.int32)
 
-    size = min(blocks.centers, n)
-    (order,) = jnp.nonzero(centers, size=-(-n // size) * size, fill_value=0)
     num_centers = jnp.sum(centers, dtype=jnp.int32)
+    first = jax.lax.cond(num_centers > 0, lambda: jnp.int32(-1), nearest_the_mean)
+    count = jnp.where(num_centers > 0, 0, jnp.minimum(limit, 1))
+    # The centres, and behind them the picks.
+    cover = jnp.full(n + k + blocks.candidates, -1, jnp.int32)
+    cover = cover.at[:n].set(_spread_out(centers))
+    cover = cover.at[num_centers].set(jnp.where(count > 0, first, cover[num_centers]))
 
-    def add_centers(number, nearest):
-        rows = jax.lax.dynamic_slice(order, (number * size,), (size,))
-        return _update(nearest, distances, rows, num_centers - number * size, blocks)
+    # Some centres bound the distances of all items. Most bounds are below whatever is
+    # picked; only the items with the largest join those that are kept up to date.
+    some = -(-(num_centers + count) // SHARE)
+    size = blocks.items
+    parts = -(-n // size)
 
-    nearest = jax.lax.fori_loop(
-        0, -(-num_centers // size), add_centers, jnp.full(n, jnp.inf, features.dtype)
+    def bound_part(number, bounds):
+        begin = jnp.minimum(number * size, n - size)
+        to = functools.partial(distances, *embedded(begin + jnp.arange(size)))
+        part = jnp.full(size, jnp.inf, features.dtype)
+        part = _update(part, to, embedded, cover, 0, some, blocks)
+        return jax.lax.dynamic_update_slice(bounds, part, (begin,))
+
+    # -1 marks what cannot be picked, -2 what has joined.
+    bounds = jnp.full(n, -1, features.dtype)
+    bounds = jax.lax.fori_loop(0, parts, bound_part, bounds)
+    bounds = _set(jnp.where(available, bounds, -1), first, -1)
+
+    def step(state):
+        nearest, cover, count, pool = state
+        end = num_centers + count
+
+        def bring_up_to_date(number, nearest):
+            rows = pool.members[number]
+            to = functools.partial(distances, *embedded(rows))
+            values, begin = nearest.at[rows].get(mode="clip"), pool.seen[number]
+            values = _update(values, to, embedded, cover, begin, end, blocks)
+            return _set(nearest, rows, values)
+
+        nearest = jax.lax.fori_loop(0, pool.joined, bring_up_to_date, nearest)
+        seen = jnp.where(jnp.arange(parts) < pool.joined, end, some)
+        pool = pool._replace(seen=seen)
+
+        # No item that has not joined comes before the last one that has, now or later.
+        def is_next(value, row):
+            return (value > pool.bound) | ((value == pool.bound) & (row <= pool.last))
+
+        def pick():
+            chosen, taken = _picks_of_a_block(
+                nearest,
+                lambda rows: distances(*embedded(rows), *embedded(rows)),
+                is_next,
+                limit - count,
+                blocks.candidates,
+            )
+            picked = _set(nearest, chosen, -1)
+            return picked, _append(cover, chosen, end), count + taken, pool
+
+        def join():
+            values, rows = numerics.top_k(pool.bounds, size)
+            joining = jnp.where(values > -2, rows, n)
+            more = _Pool(
+                bounds=_set(pool.bounds, joining, -2),
+                bound=values[-1],
+                last=rows[-1],
+                members=pool.members.at[pool.joined].set(joining),
+                joined=jnp.minimum(pool.joined + 1, parts),
+                seen=pool.seen,
+            )
+            return _set(nearest, joining, values), cover, count, more
+
+        best = jnp.argmax(nearest)
+        return jax.lax.cond(is_next(nearest[best], best), pick, join)
+
+    pool = _Pool(
+        bounds=bounds,
+        bound=jnp.array(jnp.inf, features.dtype),
+        last=jnp.int32(-1),
+        members=jnp.full((parts, size), n, jnp.int32),
+        joined=jnp.int32(0),
+        seen=jnp.full(parts, some),
     )
-    # -1 marks what cannot be picked, and stays the smallest.
-    nearest = jnp.where(available & ~centers, nearest, -1)
+    start = jnp.full(n, -1, features.dtype), cover, count, pool
+    _, cover, *_ = jax.lax.while_loop(lambda state: state[2] < limit, step, start)
+    return jax.lax.dynamic_slice(cover, (num_centers,), (k,))
 
-    def pick_block(state):
-        nearest, picks, count = state
-        values, rows = numerics.top_k(nearest, min(blocks.candidates, n))
-        # No item outside of the block comes before its last one, now or later.
-        bound, last = values[-1], rows[-1]
-        rows = jnp.sort(rows)  # so that ties go to the lower position
-        mutual = distances(rows, rows)
 
-        def comes_first(state):
-            values, best, chosen, taken = state
-            value = values[best]
-            before = (value > bound) | ((value == bound) & (rows[best] <= last))
-            return before & (count + taken < limit)
+class _Pool(NamedTuple):
+    """Which items of k-centre are kept up to date.
 
-        def pick(state):
-            values, best, chosen, taken = state
-            values = jnp.minimum(values, mutual[best]).at[best].set(-1)
-            chosen = chosen.at[taken].set(rows[best])
-            return values, jnp.argmax(values), chosen, taken + 1
+    Attributes:
+      bounds: [N] upper bounds of the squared distances to the nearest centre.
+      bound: [] bound of the last item that has joined.
+      last: [] position of the last item that has joined.
+      members: [P, A] positions of those that have joined, N where there is none.
+      joined: [] number of rows of `members` that are in use.
+      seen: [P] number of centres and picks that are in the distances of a row.
+    """
 
-        values = nearest[rows]
-        start = values, jnp.argmax(values), jnp.full_like(rows, -1), jnp.int32(0)
-        _, _, chosen, taken = jax.lax.while_loop(comes_first, pick, start)
-        nearest = _update(nearest, distances, chosen, taken, blocks)
-        nearest = _at(nearest, chosen, taken, -1)
-        return nearest, _append(picks, chosen, count), count + taken
+    bounds: jax.Array
+    bound: jax.Array
+    last: jax.Array
+    members: jax.Array
+    joined: jax.Array
+    seen: jax.Array
 
-    _, picks, _ = jax.lax.while_loop(
-        lambda state: state[2] < limit, pick_block, (nearest, picks, count)
-    )
-    return picks[:k]
+
+def _spread_out(chosen: jax.Array) -> jax.Array:
+    """[N] positions of what is chosen, -1 behind them.
+
+    One in `SHARE` of all positions come first, and so on: where items are sorted by
+    class, the first of those that are chosen come from all classes.
+    """
+    n = chosen.size
+    table = jnp.pad(chosen, (0, -n % SHARE)).reshape(-1, SHARE)
+    (found,) = jnp.nonzero(table.T.reshape(-1), size=n, fill_value=-1)
+    rows = found % len(table) * SHARE + found // len(table)
+    return jnp.where(found >= 0, rows, -1).astype(jnp.int32)
+
+
+def _picks_of_a_block(nearest, distances, is_next, most, size):
+    """The next picks of k-centre, as far as `size` items tell.
+
+    Args:
+      nearest: [N] squared distances to the nearest centre or pick.
+      distances: from [size] positions to their [size, size] squared distances.
+      is_next: whether no item outside of `nearest` comes before a distance and its
+        position.
+      most: number of picks at most.
+      size: number of candidates.
+
+    Returns:
+      [size] positions, -1 behind them, and how many there are.
+    """
+    values, rows = numerics.top_k(nearest, size)
+    # No item outside of the block comes before its last one, now or later.
+    bound, last = values[-1], rows[-1]
+    rows = jnp.sort(rows)  # so that ties go to the lower position
+    mutual = distances(rows)
+
+    def goes_on(state):
+        values, best, _, taken = state
+        value, row = values[best], rows[best]
+        inside = (value > bound) | ((value == bound) & (row <= last))
+        return inside & is_next(value, row) & (taken < most)
+
+    def pick(state):
+        values, best, chosen, taken = state
+        values = jnp.minimum(values, mutual[best]).at[best].set(-1)
+        chosen = chosen.at[taken].set(rows[best])
+        return values, jnp.argmax(values), chosen, taken + 1
+
+    values = nearest[rows]
+    start = values, jnp.argmax(values), jnp.full_like(rows, -1), jnp.int32(0)
+    _, _, chosen, taken = jax.lax.while_loop(goes_on, pick, start)
+    return chosen, taken
 
 
 def badge(
@@ -206,37 +329,43 @@ def badge(
     available = numerics.checked_available(k, n, available)
     if k == 0:
         return jnp.zeros(0, jnp.int32)
-    return _badge(key, probabilities, h, available, k=int(k), blocks=BLOCKS)
+    blocks = _at_most(n, BLOCKS)
+    return _badge(key, probabilities, h, available, k=int(k), blocks=blocks)
 
 
 @functools.partial(jax.jit, static_argnames=("k", "blocks"))
 def _badge(key, probabilities, h, available, *, k, blocks):
-    n = h.shape[0]
-    available &= jnp.isfinite(_sizes(probabilities)) & jnp.isfinite(_sizes(h))
+    root, squares = _squares(h, available)
+    available &= jnp.isfinite(_sizes(probabilities)) & jnp.isfinite(squares)
     one_hot = jax.nn.one_hot(
         jnp.argmax(probabilities, axis=1),
         probabilities.shape[1],
         dtype=probabilities.dtype,
     )
     a = _scaled(probabilities - one_hot, available)
-    h = _scaled(h, available)
     terms = a.shape[1] + h.shape[1]
-    norms = jnp.sum(jnp.square(a), axis=1) * jnp.sum(jnp.square(h), axis=1)
+    norms = jnp.where(available, jnp.sum(jnp.square(a), axis=1) * squares, 0)
     limit = jnp.minimum(k, jnp.sum(available, dtype=jnp.int32))
 
-    def distances(rows: jax.Array, to: jax.Array | slice = slice(None)):
-        products = _products(a[to], a[rows]) * _products(h[to], h[rows])
-        return _squared_distances(norms[to], norms[rows], products, terms)
+    # The features stay as they are: a scaled copy takes longer than the distances.
+    def taken_at(rows):
+        return a[rows], h[rows] / root**2 / root, norms[rows]
 
-    size = min(blocks.candidates, n)
-    first = jnp.argmax(jnp.where(available, norms, -1))
-    chosen = jnp.full(size, -1, jnp.int32).at[0].set(first.astype(jnp.int32))
-    taken = jnp.minimum(limit, 1)
-    weights = jnp.where(available, jnp.inf, 0).astype(norms.dtype)
-    weights = _update(weights, distances, chosen, taken, blocks)
-    picks = jnp.full(k + blocks.candidates, -1, jnp.int32)
-    picks = _append(picks, jnp.where(taken > 0, chosen, -1), 0)
-    left = _at(available, chosen, taken, False)
+    # Rows that are not available give anything; their weights are 0 all along.
+    def distances(y, scaled, norms_y, to: jax.Array | slice = slice(None)):
+        products = _products(a[to], y) * (_products(h[to], scaled) / root)
+        return _squared_distances(norms[to], norms_y, products, terms)
+
+    # The first pick has a large norm and is far from all others: in what comes next, a
+    # third of the candidates is accepted.
+    size = min(4 * k, blocks.draws)
+    first = jnp.argmax(jnp.where(available, norms, -1)).astype(jnp.int32)
+    count = jnp.minimum(limit, 1)
+    first = jnp.where(count > 0, first, -1)
+    picks = jnp.full(k + size, -1, jnp.int32).at[0].set(first)
+    weights = jnp.where(available, distances(*taken_at(first[None]))[:, 0], 0)
+    weights = _set(weights, first, 0)
+    left = _set(available, first, False)
 
     def pick_block(state):
         weights, left, picks, count = state
@@ -245,33 +374,45 @@ def _badge(key, probabilities, h, available, *, k, blocks):
         copies = ~jnp.any(weights > 0)
         drawn_from = jnp.where(copies, left.astype(weights.dtype), weights)
         rows = _draw(draw_key, drawn_from, size)
-        mutual = jnp.where(copies, jnp.inf, distances(rows, rows))
+        mutual = jnp.where(copies, jnp.inf, distances(*taken_at(rows), to=rows))
         mutual = jnp.where(rows[:, None] == rows[None], 0, mutual)
         level = jax.random.uniform(accept_key, rows.shape, weights.dtype)
         level *= drawn_from[rows]
 
         # Rejection sampling: what was drawn with the weights of before the block and is
         # accepted with probability D^2 now / D^2 then is drawn with the weights of now.
-        def consider(number, state):
-            now, chosen, taken = state
-            accepted = (number == 0) | (level[number] < now[number])
-            accepted &= count + taken < limit
-            now = jnp.where(accepted, jnp.minimum(now, mutual[number]), now)
-            slot = jnp.where(accepted, taken, size)
-            chosen = chosen.at[slot].set(rows[number], mode="drop")
-            return now, chosen, taken + accepted
+        def goes_on(state):
+            _, candidate, _, taken = state
+            return (candidate < size) & (count + taken < limit)
 
-        start = drawn_from[rows], jnp.full_like(rows, -1), jnp.int32(0)
-        _, chosen, taken = jax.lax.fori_loop(0, size, consider, start)
-        weights = _update(weights, distances, chosen, taken, blocks)
-        weights = _at(weights, chosen, taken, 0)
-        left = _at(left, chosen, taken, False)
-        return weights, left, _append(picks, chosen, count), count + taken
+        def accept(state):
+            now, candidate, chosen, taken = state
+            now = jnp.minimum(now, mutual[candidate])
+            chosen = chosen.at[taken].set(rows[candidate])
+            # All up to the next one that is accepted are rejected by the same weights.
+            accepted = (jnp.arange(size) > candidate) & (level < now)
+            following = jnp.where(jnp.any(accepted), jnp.argmax(accepted), size)
+            return now, following.astype(jnp.int32), chosen, taken + 1
+
+        # The first candidate is drawn with the weights of now.
+        start = drawn_from[rows], jnp.int32(0), jnp.full_like(rows, -1), jnp.int32(0)
+        _, _, chosen, taken = jax.lax.while_loop(goes_on, accept, start)
+        picks = _append(picks, chosen, count)
+        count += taken
+        # After the last pick nobody asks.
+        used = jnp.where(count < limit, taken, 0)
+        weights = _update(weights, distances, taken_at, chosen, 0, used, blocks)
+        weights = _set(weights, chosen, 0)
+        return weights, _set(left, chosen, False), picks, count
 
     *_, picks, _ = jax.lax.while_loop(
-        lambda state: state[-1] < limit, pick_block, (weights, left, picks, taken)
+        lambda state: state[-1] < limit, pick_block, (weights, left, picks, count)
     )
     return picks[:k]
+
+
+def _at_most(n: int, blocks: Blocks) -> Blocks:
+    return Blocks(*(min(size, n) for size in blocks))
 
 
 def _floating(array: jax.Array) -> jax.Array:
@@ -291,6 +432,35 @@ def _power_of_two(number: jax.Array) -> jax.Array:
     return jnp.where(power > 0, power, 1)
 
 
+def _root(size: jax.Array) -> jax.Array:
+    """A power of two whose square is between a ninth of `size` and `size`.
+
+    Products of what was divided by the square neither overflow nor vanish, wherever it
+    is divided in two steps so that nothing in between does.
+    """
+    return _power_of_two(jnp.sqrt(size))
+
+
+def _squares(rows: jax.Array, usable: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What rows are divided by, twice, and their squared norms then.
+
+    A norm is finite where the row is, as far as usable rows go.
+    """
+    squares = jnp.sum(jnp.square(rows), axis=1)
+    largest = jnp.max(jnp.where(usable, squares, 0), initial=0)
+
+    # One pass over the rows is enough, unless squares overflow or vanish.
+    def scaled():
+        sizes = _sizes(rows)
+        finite = usable & jnp.isfinite(sizes)
+        root = _root(jnp.max(jnp.where(finite, sizes, 0), initial=0))
+        squares = jnp.sum(jnp.square(rows / root**2), axis=1)
+        return root, jnp.where(finite, squares, jnp.inf)
+
+    moderate = (largest > 1e-12) & (largest < 1e12)  # False if it is NaN
+    return jax.lax.cond(moderate, lambda: (jnp.ones_like(largest), squares), scaled)
+
+
 def _scaled(rows: jax.Array, usable: jax.Array) -> jax.Array:
     """Rows divided by a power of two, so that squares neither overflow nor vanish.
 
@@ -300,28 +470,41 @@ def _scaled(rows: jax.Array, usable: jax.Array) -> jax.Array:
     return jnp.where(usable[:, None], rows, 0) / _power_of_two(size)
 
 
-def _sum(rows: jax.Array, usable: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """[D] sum of the usable rows, and their number."""
-    usable = usable.astype(rows.dtype)
-    return _products(usable[None], rows.T)[0], jnp.sum(usable)
+def _sum(rows: jax.Array, usable: jax.Array, root: jax.Array) -> jax.Array:
+    """[D] sum of the usable rows divided by `root` twice."""
+    weights = (usable.astype(rows.dtype) / root)[None]
+    # 0 times NaN is NaN; but a copy without them takes longer than the sum.
+    total = jax.lax.cond(
+        jnp.all(jnp.isfinite(_sizes(rows))),
+        lambda: _products(weights, rows.T),
+        lambda: _products(weights, jnp.where(usable[:, None], rows, 0).T),
+    )
+    return total[0] / root
 
 
-def _centered(features: jax.Array, usable: jax.Array) -> jax.Array:
-    """Features about the mean of those that are usable, scaled.
+def _frame(features: jax.Array, usable: jax.Array):
+    """Distances between items far from the origin are small differences of large ones.
 
-    Distances between items far from the origin would be small differences of large
-    numbers. The mean need not be exact: it is rounded to quarters of a spread that is a
-    power of two, so that small integers stay exact, and with them all ties.
+    The mean need not be exact: it is rounded to quarters of a spread that is a power of
+    two, so that small integers stay exact, and with them all ties.
+
+    Args:
+      features: [N, D].
+      usable: [N] bool, those that count.
+
+    Returns:
+      what features are divided by, twice; what is then subtracted, [D]; and the sum of
+      what is left of those that count, [D], with their number.
     """
-    features = _scaled(features, usable)
-    total, number = _sum(features, usable)
+    root = _root(jnp.max(jnp.where(usable, _sizes(features), 0), initial=0))
+    total = _sum(features, usable, root)
+    number = jnp.sum(usable.astype(features.dtype))
     mean = total / jnp.maximum(number, 1)
-    deviations = jnp.mean(jnp.abs(features - mean[None]), axis=1)
+    deviations = jnp.mean(jnp.abs(features / root**2 - mean[None]), axis=1)
     spread = jnp.sum(jnp.where(usable, deviations, 0)) / jnp.maximum(number, 1)
     step = _power_of_two(spread) / 4
     mean = step * jnp.round(mean / step)
-    # A barrier, because this would be computed anew wherever it is used.
-    return jax.lax.optimization_barrier(features - mean[None])
+    return root, mean, (total - number * mean, number)
 
 
 def _products(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -348,28 +531,46 @@ def _squared_distances(
     return jnp.where(squared > error, squared, 0)
 
 
-def _update(nearest, distances, chosen, taken, blocks):
-    """[N] `nearest` after the first `taken` of the items `chosen` were chosen."""
+def _update(nearest, distances, taken_at, chosen, begin, end, blocks):
+    """`nearest` after the items at `begin` to `end` of `chosen` were chosen.
 
-    def after(size):
-        squared = distances(chosen[:size])
-        valid = jnp.arange(size) < taken
-        squared = jnp.where(valid[None], squared, jnp.inf)
+    Args:
+      nearest: [A] squared distances to the nearest chosen item.
+      distances: from what `taken_at` returns to the squared distances [A, B].
+      taken_at: from positions [B] to arrays [B, ...].
+      chosen: positions.
+      begin: [] where those that are new begin.
+      end: [] where they end.
+      blocks: how many are taken at a time.
+    """
+    most = min(blocks.chosen, chosen.size)
+    chosen = jnp.pad(chosen, (0, most), constant_values=-1)
+    # Reading the items takes most of the time of the small ones of these sizes.
+    sizes = [min(blocks.few, most)]
+    while sizes[-1] < most:
+        sizes.append(min(4 * sizes[-1], most))
+
+    def after(size, taken, number, nearest):
+        squared = distances(*[array[:size] for array in taken])
+        squared = jnp.where(jnp.arange(size)[None] < number, squared, jnp.inf)
         return jnp.minimum(nearest, jnp.min(squared, axis=1))
 
-    # Twice as many from size to size, so that less than half of the columns is waste.
-    sizes = [blocks.few]
-    while 2 * sizes[-1] < chosen.size:
-        sizes.append(2 * sizes[-1])
-    sizes = [size for size in sizes if size < chosen.size] + [chosen.size]
-    enough = jnp.searchsorted(jnp.asarray(sizes), taken, method="compare_all")
-    return jax.lax.switch(enough, [functools.partial(after, size) for size in sizes])
+    branches = [functools.partial(after, size) for size in sizes]
+
+    def step(turn, nearest):
+        at = begin + turn * most
+        rows = jax.lax.dynamic_slice(chosen, (at,), (most,))
+        number = jnp.minimum(end - at, most)
+        enough = jnp.searchsorted(jnp.asarray(sizes), number, method="compare_all")
+        return jax.lax.switch(enough, branches, taken_at(rows), number, nearest)
+
+    return jax.lax.fori_loop(0, -(-(end - begin) // most), step, nearest)
 
 
-def _at(array, chosen, taken, value):
-    """`array` with `value` at the first `taken` of the positions `chosen`."""
-    valid = jnp.arange(chosen.size) < taken
-    return array.at[jnp.where(valid, chosen, array.size)].set(value, mode="drop")
+def _set(array, rows, values):
+    """`array` with the values at the positions that are in it; -1 is in none."""
+    rows = jnp.where(rows >= 0, rows, len(array))
+    return array.at[rows].set(values, mode="drop")
 
 
 def _append(picks, chosen, count):
@@ -381,13 +582,24 @@ def _draw(key: jax.Array, weights: jax.Array, size: int) -> jax.Array:
     """[size] independent positions, each with probability weight / sum of weights.
 
     First a part of the items and then an item of it, in a table of about sqrt(N) by
-    sqrt(N): noise for each of N items would cost more than their distances, and in a
-    sum over all of them the small weights would be lost.
+    sqrt(N): in a sum over all of them the small weights would be lost.
     """
     part_key, item_key = jax.random.split(key)
     side = math.isqrt(weights.size - 1) + 1
     table = jnp.pad(weights, (0, side * side - weights.size)).reshape(side, side)
-    log_sums = jnp.log(jnp.sum(table, axis=1))
-    parts = jax.random.categorical(part_key, log_sums, shape=(size,))
-    items = jax.random.categorical(item_key, jnp.log(table[parts]), axis=1)
-    return (parts * side + items).astype(jnp.int32)
+    sums = jnp.broadcast_to(jnp.sum(table, axis=1), (size, side))
+    parts = _inverted(jax.random.uniform(part_key, (size,), weights.dtype), sums)
+    levels = jax.random.uniform(item_key, (size,), weights.dtype)
+    return (parts * side + _inverted(levels, table[parts])).astype(jnp.int32)
+
+
+def _inverted(levels: jax.Array, weights: jax.Array) -> jax.Array:
+    """[size] where the cumulative sums of weights [size, M] reach a part of the total.
+
+    Never where a weight is 0, unless all are.
+    """
+    # Rounded sums may rise from one to the next without a weight, or fall with one.
+    sums = jnp.where(weights > 0, jnp.cumsum(weights, axis=1), -1)
+    reached = sums >= (levels * jnp.max(sums, axis=1))[:, None]
+    last = weights.shape[1] - 1
+    return jnp.min(jnp.where(reached, jnp.arange(last + 1), last), axis=1)

@@ -37,7 +37,7 @@ def padded(positions, k):
 
 @pytest.fixture
 def blocks(monkeypatch):
-    """Sets how many candidates, few of them, and centres go into a block."""
+    """Sets how many items go into the blocks; see `diversity.Blocks`."""
     return lambda *sizes: monkeypatch.setattr(
         diversity, "BLOCKS", diversity.Blocks(*sizes)
     )
@@ -175,7 +175,7 @@ def test_low_precision_is_promoted(select):
 
 
 @both
-@pytest.mark.parametrize("factor", [2.0**100, 2.0**-100, 1e30, 1e-30])
+@pytest.mark.parametrize("factor", [2.0**100, 2.0**-100, 2.0**125, 1e30, 1e-30])
 def test_the_unit_of_the_features_does_not_matter(select, factor):
     x = inputs()
     scaled = x | {"features": x["features"] * jnp.float32(factor)}
@@ -243,7 +243,7 @@ def test_k_center_worked_example():
         np.testing.assert_allclose(seen, trace, atol=1e-5)
 
 
-@pytest.mark.parametrize("sizes", [(64, 8, 128), (3, 1, 2), (1, 1, 1)])
+@pytest.mark.parametrize("sizes", [diversity.BLOCKS, (3, 1, 2, 4, 3), (1,) * 5])
 def test_k_center_equals_the_exact_greedy_algorithm(blocks, sizes):
     blocks(*sizes)
     select = quick_jit(diversity.k_center, static_argnums=1)
@@ -262,13 +262,52 @@ def test_k_center_equals_the_exact_greedy_algorithm(blocks, sizes):
     check()
 
 
-def test_a_tie_with_an_item_outside_of_the_block_goes_to_the_lower_position(blocks):
-    # The block is items 4, 3 and 1. The first pick brings item 3 down to the square 41
-    # of item 1, inside, and of item 2, outside.
-    blocks(3, 1, 1)
+@pytest.mark.parametrize("sizes", [(3, 1, 1, 5, 1), (5, 1, 1, 3, 1)])
+def test_a_tie_with_an_item_outside_goes_to_the_lower_position(blocks, sizes):
+    # In the block, or among those that joined, are items 4, 3 and 1. The first pick
+    # brings item 3 down to the square 41 of item 1, inside, and of item 2, outside.
+    blocks(*sizes)
     features = jnp.array([[0.0, 0], [-4, -5], [-5, 4], [6, 5], [10, 0]])
     centers = jnp.arange(5) == 0
-    assert diversity.k_center(features, 4, centers=centers).tolist() == [4, 1, 2, 3]
+    select = quick_jit(diversity.k_center, static_argnums=1)
+    assert select(features, 4, centers=centers).tolist() == [4, 1, 2, 3]
+
+
+def test_all_items_join_in_the_end(blocks):
+    blocks(4, 2, 3, 7, 1)
+    rng = np.random.default_rng(0)
+    features = rng.integers(-9, 10, (60, 2))
+    features[40:] = features[rng.integers(0, 40, 20)]
+    select = quick_jit(diversity.k_center, static_argnums=1)
+    for num_centers in (0, 1, 20):
+        # The first of them are as far as can be from what is left.
+        centers = np.arange(60) < num_centers
+        moved = np.where(np.arange(60)[:, None] < num_centers // 2, 90, features)
+        available = np.arange(60) % 9 > 0
+        expected = greedy(moved, 60, centers, available)
+        picks = select(float32(moved), 60, centers=centers, available=available)
+        assert picks.tolist() == expected
+
+
+def test_one_in_so_many_positions_come_first():
+    chosen = np.isin(np.arange(11), [0, 1, 2, 3, 8, 10])
+    order = diversity._spread_out(jnp.asarray(chosen)).tolist()
+    assert order == padded([0, 8, 1, 2, 10, 3], 11)
+
+
+def test_minima_are_taken_in_turns():
+    table = np.random.default_rng(0).random((5, 20))
+    chosen = jnp.asarray([3, 1, 4, 15, 9, 2, 6, 5, 8, 7, 19])
+    distances = lambda columns: columns.T
+    columns = lambda rows: [jnp.asarray(table).T[rows]]
+    for sizes in [(9, 1, 1, 9, 9), (9, 1, 3, 9, 9), (9, 8, 128, 9, 9)]:
+        update = quick_jit(diversity._update, static_argnums=(1, 2, 6))
+        update = functools.partial(update, jnp.full(5, 0.5), distances, columns, chosen)
+        few_or_many = diversity.Blocks(*sizes)
+        for begin, end in [(0, 11), (2, 9), (10, 11), (4, 4)]:
+            nearest = table[:, np.asarray(chosen)[begin:end]].min(1, initial=0.5)
+            found = update(begin, end, few_or_many)
+            np.testing.assert_allclose(found, nearest, rtol=1e-6)
 
 
 def cloud(kind, n=300, d=16):
@@ -306,15 +345,15 @@ def test_every_pick_of_k_center_is_the_farthest(kind):
         assert_greedy(features, rest, seen, available)
 
 
-@pytest.mark.parametrize("kind", ["normal", "clusters", "copies"])
-def test_blocks_pick_what_one_after_the_other_picks(blocks, kind):
-    features, results = cloud(kind), []
-    for sizes in [(1, 1, 1), (5, 2, 7), (64, 8, 128), (300, 8, 300)]:
+def test_blocks_pick_what_one_after_the_other_picks(blocks):
+    results = []
+    for sizes in [(1, 1, 1, 300, 1), (5, 2, 7, 30, 1), (64, 8, 128, 7, 1), (300,) * 5]:
         blocks(*sizes)
         select = quick_jit(diversity.k_center, static_argnums=1)
-        picks = select(features, 200, centers=np.arange(300) % 4 == 1)
-        results.append(picks.tolist())
-    assert results[1:] == results[:1] * 3
+        for kind in ("normal", "clusters", "copies"):
+            picks = select(cloud(kind), 200, centers=np.arange(300) % 4 == 1)
+            results.append(picks.tolist())
+    assert results[3:] == results[:3] * 3
 
 
 def test_a_block_serves_many_picks(monkeypatch):
@@ -329,6 +368,27 @@ def test_a_block_serves_many_picks(monkeypatch):
     run(features, 320, centers=jnp.arange(2000) < 200).block_until_ready()
     jax.effects_barrier()
     assert sum(sizes) == 320 and len(sizes) <= 12
+
+
+def test_not_all_distances_are_computed(blocks, monkeypatch):
+    blocks(32, 4, 64, 100, 1)
+    features, sizes, compute = cloud("normal", n=4000), [], diversity._squared_distances
+
+    def spy(norms_x, norms_y, products, terms):
+        # It depends on the products, so that it is called as often as they are.
+        size = products.size + 0 * products[0, 0]
+        jax.debug.callback(lambda size: sizes.append(int(size)), size)
+        return compute(norms_x, norms_y, products, terms)
+
+    monkeypatch.setattr(diversity, "_squared_distances", spy)
+    run = quick_jit(diversity.k_center, static_argnums=1)
+    # Sorted by their first feature, so that the centres are no sample of the rest.
+    features = features[np.argsort(features[:, 0])]
+    centers = jnp.arange(4000) % 10 == 0
+    run(features, 400, centers=centers).block_until_ready()
+    jax.effects_barrier()
+    # One in four of the centres for all items, all centres for some of them.
+    assert 4000 * 100 < sum(sizes) < 0.7 * 4000 * 800
 
 
 def test_copies_come_last_wherever_they_lie():
@@ -483,7 +543,7 @@ def test_factored_distances_equal_those_of_the_gradients():
     assert np.all(np.diag(squared) == 0)
 
 
-@pytest.mark.parametrize("sizes", [(64, 8, 128), (1, 1, 1), (2, 1, 1)])
+@pytest.mark.parametrize("sizes", [diversity.BLOCKS, (1,) * 5, (1, 1, 1, 1, 2)])
 def test_badge_follows_its_law(blocks, sizes):
     blocks(*sizes)
     g = gradients(PROBABILITIES, FEATURES)
@@ -584,6 +644,40 @@ def test_draws_follow_the_weights_and_never_hit_a_zero():
     heavy = weights == 6561
     expected = 50_000 * weights[heavy] / weights.sum()
     assert np.all(np.abs(found[heavy] - expected) < 5 * np.sqrt(expected))
+
+
+def test_draws_at_the_ends():
+    weights = jnp.asarray([[0, 0, 3, 0, 1e-3, 1, 0]] * 4, jnp.float32)
+    levels = jnp.asarray([0, 0.5, 0.7499, 1 - 2.0**-24], jnp.float32)
+    assert diversity._inverted(levels, weights).tolist() == [2, 2, 4, 5]
+
+
+def test_badge_draws_further_blocks_where_most_are_rejected(monkeypatch):
+    rng = np.random.default_rng(0)
+    group = np.arange(800) % 40
+    groups, noise = 1 + rng.random((40, 60)), rng.normal(size=(800, 60))
+    taken, append = [], diversity._append
+
+    def spy(picks, chosen, count):
+        jax.debug.callback(lambda n: taken.append(int(n)), jnp.sum(chosen >= 0))
+        return append(picks, chosen, count)
+
+    monkeypatch.setattr(diversity, "_append", spy)
+    run = quick_jit(diversity.badge, static_argnums=3)
+
+    def picks_and_blocks(spread):
+        h = float32(groups[group] + spread * noise)
+        picks = np.asarray(run(KEY, np.full((800, 2), 0.5, np.float32), h, 60))
+        jax.effects_barrier()
+        assert len(set(picks.tolist())) == 60 and sum(taken) == 59
+        blocks = len(taken)
+        taken.clear()
+        return picks, blocks
+
+    assert picks_and_blocks(spread=1)[1] == 1
+    # Groups of near copies: one of each, and then anything.
+    picks, blocks = picks_and_blocks(spread=1e-4)
+    assert blocks > 2 and sorted(group[picks[:40]]) == list(range(40))
 
 
 def test_badge_checks_its_probabilities():
