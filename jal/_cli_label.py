@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from jal import _cli_session as session
+from jal import _cli_status as status
 from jal._cli_output import mistakes_in_one_line
 from jal._cli_pool import STRATEGIES
 
@@ -180,7 +181,7 @@ def _status(
     Example: jal status mylab
     """
     with mistakes_in_one_line():
-        session.show_status(folder, as_json=as_json)
+        status.show_status(folder, as_json=as_json)
 
 
 @app.command("export", help=EXPORT_HELP)
@@ -210,4 +211,4 @@ def _report(
     Example: jal report mylab
     """
     with mistakes_in_one_line():
-        session.report(folder, out)
+        status.report(folder, out)

@@ -11,7 +11,7 @@ import numpy as np
 
 from jal import cost_plots, error_laws, min_cost, plots, training_price
 from jal._cli_output import columns, refuse
-from jal._cli_session import measured_errors
+from jal._cli_status import measured_errors
 from jal.label_store import LabelStore
 from jal.min_cost import THETAS, Plan, Terms
 from jal.status import status_of

@@ -1,20 +1,17 @@
-"""`jal init`, `ask`, `tell`, `status`, `export` and `report`: labelling with people."""
+"""`jal init`, `ask`, `tell` and `export`: labelling with people."""
 
-import json
-import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from jal import _cli_pool, annotations, files, label_studio
-from jal._cli_output import check_folder, columns, write_csv
+from jal import _cli_items, _cli_pool, _cli_status, annotations, files, label_studio
+from jal._cli_output import check_folder, write_csv
 from jal._cli_pool import PoolFacts
-from jal.label_store import Answer, LabelStore
+from jal.label_store import LabelStore
 from jal.session import UNITS, Batch, Session
-from jal.status import Status, status_of
+from jal.status import status_of
 
 BATCHES_FOLDER, CACHE_FOLDER = "batches", "cache"
 INTERFACE_FILE = "labeling.xml"
@@ -47,7 +44,7 @@ def begin(
         raise ValueError(f"--unit {unit!r}; allowed are {' and '.join(UNITS)}")
     if strategy is not None and model is not None:
         raise ValueError("--strategy has no effect with --model, which has its own")
-    names, x = _read_pool(pool, size, features is None)
+    names, x = _cli_items.read_pool(pool, size, features is None)
     class_names = _read_classes(classes)
     if len(class_names) < 2:
         raise ValueError(
@@ -55,7 +52,9 @@ def begin(
             "names, separated by commas, or a .txt file with one a line"
         )
     if features is not None:
-        x = _unit_length(_cli_pool.read_array(features, "--features"), "--features")
+        x = _cli_items.unit_length(
+            _cli_pool.read_array(features, "--features"), "--features"
+        )
         if len(x) != len(names):
             raise ValueError(
                 f"--features {features} has {len(x)} rows, POOL {pool} has "
@@ -72,7 +71,7 @@ def begin(
     )
     _check_strategy(strategy, is_flat)
     annotations.Vocabulary(names, class_names)
-    _check_names(names)
+    _cli_items.check_names(names)
     interface = label_studio.config(class_names) + "\n"
     recipe = _cli_pool.recipe(facts, x, len(class_names))
     told = []
@@ -80,7 +79,7 @@ def begin(
         told = label_studio.read_any(labels, names=names, classes=class_names)
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / _cli_pool.NAMES_FILE, names)
-    _save_array(folder / _cli_pool.POOL_FILE, x)
+    _cli_items.save_array(folder / _cli_pool.POOL_FILE, x)
     (folder / INTERFACE_FILE).write_text(interface)
     Session.create(
         folder,
@@ -112,7 +111,7 @@ def ask(
     guesses: bool,
 ) -> None:
     """`jal ask`: chooses a batch, and writes what annotators need."""
-    names = _names(folder)
+    names = _cli_items.names_of(folder)
     # What was compiled for the last batch is there for the next one.
     jax.config.update(
         "jax_compilation_cache_dir", str((folder / CACHE_FOLDER).absolute())
@@ -135,7 +134,7 @@ def ask(
 
 def tell(folder: Path, path: Path, *, annotator: str, final: bool) -> None:
     """`jal tell`: takes a filled-in batch.csv, or an export of Label Studio."""
-    store, names = LabelStore(folder), _names(folder)
+    store, names = LabelStore(folder), _cli_items.names_of(folder)
     said = label_studio.read_any(path, names=names, classes=store.classes)
     said = [
         each if each.annotator else each._replace(annotator=annotator) for each in said
@@ -150,7 +149,7 @@ def tell(folder: Path, path: Path, *, annotator: str, final: bool) -> None:
             else ""
         )
     )
-    for item, said in _said(store, told.conflicts[:10]).items():
+    for item, said in _cli_status.said_of(store, told.conflicts[:10]).items():
         print(f"  {names[item]}: {said}")
     if len(told.conflicts) > 10:
         print(f"  ... and {len(told.conflicts) - 10} more")
@@ -161,59 +160,12 @@ def tell(folder: Path, path: Path, *, annotator: str, final: bool) -> None:
     )
 
 
-def show_status(folder: Path, *, as_json: bool) -> None:
-    """`jal status`."""
-    store = LabelStore(folder)
-    found = status_of(store)
-    if as_json:
-        print(json.dumps(files.as_json(found)))
-        return
-    names = _names(folder)
-    print(_overview(found))
-    if found.rounds:
-        head = ("batch", "labels", "accuracy", "95 % interval", "tested")
-        rows = [
-            (
-                r.batch,
-                f"{r.labels:,}",
-                _percent(r.accuracy),
-                _interval(r),
-                f"{r.tested:,}",
-            )
-            for r in found.rounds[-10:]
-        ]
-        print("\n" + columns([head, *rows], str.rjust))
-    if found.annotators:
-        head = ("annotator", "labels", "skipped", "time", "median", "cost")
-        rows = [
-            (
-                a.who or "(nobody)",
-                f"{a.labels:,}",
-                f"{a.skipped:,}",
-                _time(a.seconds),
-                _time(a.median_seconds),
-                f"{a.cost:,.2f}",
-            )
-            for a in found.annotators
-        ]
-        print("\n" + columns([head, *rows], str.rjust))
-    counts = sorted(zip(found.counts, found.classes, strict=True), reverse=True)
-    shown = [(f"{number:,}", name) for number, name in counts[:20]]
-    print("\n" + columns([("labels", "class"), *shown], str.rjust))
-    if len(counts) > 20:
-        print(f"... and {len(counts) - 20} classes more")
-    for item, said in _said(store, found.disputed[:10]).items():
-        print(f"disputed: {names[item]}: {said}")
-    if found.disputed:
-        print("settle them with jal tell --final, by somebody who told no final answer")
-
-
 def export(folder: Path, out: Path, *, predict: bool, everything: bool) -> None:
     """`jal export`: labels, or all that was said, or the model's guesses as well."""
     if predict and everything:
         raise ValueError("--predict and --annotations: choose one of them")
     check_folder(out)
-    store, names = LabelStore(folder), _names(folder)
+    store, names = LabelStore(folder), _cli_items.names_of(folder)
     if everything:
         said = [answer.annotation for answer in store.answers()]
         annotations.write_csv(out, said, names=names, classes=store.classes)
@@ -245,121 +197,11 @@ def export(folder: Path, out: Path, *, predict: bool, everything: bool) -> None:
     )
 
 
-def measured_errors(folder: Path) -> list[tuple[int, np.ndarray, np.ndarray]]:
-    """Of each measured model its labels, margins [n] and whether right [n]."""
-    store = LabelStore(folder)
-    found = {}
-    for batch in store.batches():
-        if batch.detail.get("right"):
-            margins, right = (np.array(batch.detail[n]) for n in ("margins", "right"))
-            found[batch.detail["labels"]] = (batch.detail["labels"], margins, right)
-    if not found:
-        raise ValueError(
-            f"SESSION {folder}: no model was measured yet; ask for a test batch (jal "
-            f"ask {folder} --test -k 200), tell its labels, and ask for the next batch"
-        )
-    return [found[size] for size in sorted(found)]
-
-
-def report(folder: Path, out: Path | None) -> None:
-    """`jal report`: a page of HTML."""
-    from jal import html_report
-
-    store, names = LabelStore(folder), _names(folder)
-    out = folder / "report.html" if out is None else out
-    check_folder(out)
-    html_report.write(out, _campaign(folder, store, names))
-    print(f"wrote {out}")
-
-
-def _campaign(folder: Path, store: LabelStore, names: list[str]):
-    from jal.html_report import Campaign, Picture, Round
-
-    found, labels, batches = status_of(store), store.labels(), store.batches()
-    told = labels.seconds if found.unit == "seconds" else labels.cost
-    amounts = np.nan_to_num(told[labels.order])
-    spend = np.cumsum(amounts).tolist()
-    pictures = []
-    if batches:
-        last = batches[-1]
-        try:
-            images = _previews(folder, store, names, last.items[:60], 96)
-        except ValueError:
-            images = None  # a page without pictures is better than none
-        for place, item in enumerate(last.items.tolist()):
-            label = int(labels.label[item])
-            pictures.append(
-                Picture(
-                    item,
-                    names[item],
-                    store.classes[label] if label >= 0 else "",
-                    _finite(last.scores[place]),
-                    images[place] if images and place < len(images) else None,
-                )
-            )
-    return Campaign(
-        folder.absolute().name,
-        found.num_items,
-        found.classes,
-        found.counts,
-        rounds=[
-            Round(r.batch, r.labels, *map(_finite, (r.accuracy, r.low, r.high)))
-            for r in found.rounds
-        ],
-        spend=[(n + 1, total) for n, total in enumerate(spend)],
-        unit="money" if found.unit == "cost" else found.unit,
-        annotators=[
-            (a.who, a.labels, a.skipped, a.seconds, _finite(a.median_seconds))
-            for a in found.annotators
-        ],
-        waiting=found.waiting,
-        skipped=found.skipped,
-        disputed=[(names[i], s) for i, s in _said(store, found.disputed).items()],
-        last_batch=pictures,
-        next_cost=_finite(found.waiting_cost) if found.waiting else None,
-    )
-
-
 def _open(folder: Path) -> Session:
     store = LabelStore(folder)
     facts = PoolFacts(**store.facts["cli"])
     x = _cli_pool.read_array(folder / _cli_pool.POOL_FILE, "pool of the session")
     return Session.open(folder, x, _cli_pool.recipe(facts, x, len(store.classes)))
-
-
-def _names(folder: Path) -> list[str]:
-    LabelStore(folder)  # says if there is no session
-    return json.loads((folder / _cli_pool.NAMES_FILE).read_text())
-
-
-def _read_pool(pool: Path, size: int, decode: bool) -> tuple[list[str], np.ndarray]:
-    if pool.is_dir():
-        paths = _cli_pool.image_files(pool)
-        names = [path.relative_to(pool).as_posix() for path in paths]
-        if not decode:
-            return names, np.zeros((len(names), 1))
-        return names, _cli_pool.read_images(paths, size, True)
-    if not pool.exists():
-        raise ValueError(f"POOL {pool}: there is no such file or folder")
-    x = _cli_pool.read_array(pool, "POOL")
-    if x.ndim == 2:
-        x = _unit_length(x, "POOL")
-    elif x.ndim in (3, 4):
-        x = x if x.dtype == np.uint8 else x.astype(np.float32)
-        x = x[..., None] if x.ndim == 3 else x
-    else:
-        raise ValueError(
-            f"POOL {pool} has shape {x.shape}; expected [N, D] features, or [N, H, W] "
-            "or [N, H, W, C] images"
-        )
-    return [str(number) for number in range(len(x))], x
-
-
-def _unit_length(x: np.ndarray, what: str) -> np.ndarray:
-    if x.ndim != 2:
-        raise ValueError(f"{what} has shape {x.shape}; expected features [N, D]")
-    x = x.astype(np.float32)
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
 
 def _read_classes(text: str) -> list[str]:
@@ -389,15 +231,6 @@ def _check_strategy(strategy: str, is_flat: bool) -> None:
         )
 
 
-def _save_array(path: Path, array: np.ndarray) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        np.save(file, array)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
 def _write_batch(folder, session, batch: Batch, names, image_url, guesses) -> Path:
     place = folder / BATCHES_FOLDER / f"{batch.number:04d}"
     place.mkdir(parents=True, exist_ok=True)
@@ -415,7 +248,7 @@ def _write_batch(folder, session, batch: Batch, names, image_url, guesses) -> Pa
     if image_url is not None:
         images = [image_url.rstrip("/") + "/" + names[item] for item in items]
     else:
-        arrays = _previews(folder, session.store, names, items, _PREVIEW)
+        arrays = _cli_items.previews(folder, session.store, names, items, _PREVIEW)
         images = arrays and [
             label_studio.thumbnail(a, size=max(a.shape[:2])) for a in arrays
         ]
@@ -440,122 +273,15 @@ def _check_told(folder: Path, path: Path, store: LabelStore, names: list[str]) -
         )
 
 
-def _check_names(names: list[str]) -> None:
-    for name in names:
-        try:
-            name.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"POOL has a file whose name is not UTF-8 ({name!r}); rename it"
-            ) from error
-
-
-def _previews(folder, store: LabelStore, names, items, size: int) -> list | None:
-    """[H, W, ...] uint8 images of some items; None where they are no images."""
-    facts = PoolFacts(**store.facts["cli"])
-    source = Path(facts.source)
-    items = [int(item) for item in items]
-    if source.suffix != ".npy":
-        if not source.is_dir():
-            raise ValueError(
-                f"{source}, the folder of the images, is not there any more; put it "
-                "back, or say where Label Studio finds them by --image-url"
-            )
-        return [_cli_pool.preview(source / names[item], size) for item in items]
-    # The session's own copy, unless that holds features.
-    own = folder / _cli_pool.POOL_FILE
-    images = _cli_pool.read_array(own if facts.features is None else source, "images")
-    if len(images) != len(names):
-        raise ValueError(f"{source} has {len(images)} items now, not {len(names)}")
-    if images.ndim < 3 or (images.ndim == 4 and images.shape[3] not in (1, 3, 4)):
-        return None
-    images = [images[item] for item in items]
-    if images and images[0].dtype != np.uint8:
-        low, high = min(i.min() for i in images), max(i.max() for i in images)
-        scale = 255 / (high - low) if high > low else 0
-        images = [((i - low) * scale).astype(np.uint8) for i in images]
-    times = max(1, size // max(images[0].shape[:2])) if images else 1
-    return [np.repeat(np.repeat(i, times, axis=0), times, axis=1) for i in images]
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
 def _rounded(values: np.ndarray) -> list:
     return [f"{value:.6g}" if np.isfinite(value) else "" for value in values]
-
-
-def _said(store: LabelStore, items: Iterable[int]) -> dict[int, str]:
-    """What was said of some items, in a line each."""
-    said: dict[int, list[Answer]] = {int(item): [] for item in items}
-    for answer in store.answers():
-        if answer.annotation.item in said:
-            said[answer.annotation.item].append(answer)
-    return {item: _line(store, each) for item, each in said.items()}
-
-
-def _line(store: LabelStore, said: list[Answer]) -> str:
-    return "; ".join(
-        f"{a.annotation.annotator or '(nobody)'}: "
-        + ("skip" if a.annotation.label is None else store.classes[a.annotation.label])
-        + (" (final)" if a.final else "")
-        for a in said
-    )
 
 
 def _expected(batch: Batch, unit: str) -> str:
     if not np.isfinite(batch.costs).all():
         return ""
-    total = float(batch.costs.sum())
-    amount = _time(total) if unit == "seconds" else f"{total:,.2f}"
-    return f", expected to take {amount}" if unit == "seconds" else f", for {amount}"
-
-
-def _overview(found: Status) -> str:
-    lines = [
-        f"{found.labeled:,} of {found.num_items:,} items labelled to train on, "
-        f"{found.tested:,} to measure accuracy; {found.waiting:,} waiting, "
-        f"{found.skipped:,} skipped, {len(found.disputed):,} disputed",
-        f"spent {_time(found.seconds)} of annotators, and {found.cost:,.2f} in money",
-    ]
-    if np.isfinite(found.typical):
-        each = (
-            _time(found.typical) if found.unit == "seconds" else f"{found.typical:,.4g}"
-        )
-        lines.append(f"a label takes {each} (median)")
-    if found.waiting and np.isfinite(found.waiting_cost):
-        total = found.waiting_cost
-        amount = _time(total) if found.unit == "seconds" else f"{total:,.2f}"
-        lines.append(f"what is waiting is expected to take {amount}")
-    if found.rounds and np.isfinite(found.rounds[-1].accuracy):
-        last = found.rounds[-1]
-        lines.append(
-            f"accuracy with {last.labels:,} labels: {_percent(last.accuracy)} "
-            f"({_interval(last)}, of {last.tested:,})"
-        )
-    elif not found.tested:
-        lines.append("accuracy is not measured: jal ask --test chooses items for that")
-    return "\n".join(lines)
-
-
-def _percent(share: float) -> str:
-    return f"{share:.1%}" if np.isfinite(share) else "-"
-
-
-def _interval(measured) -> str:
-    if not np.isfinite(measured.low):
-        return "-"
-    return f"{measured.low:.1%} to {measured.high:.1%}"
-
-
-def _time(seconds: float) -> str:
-    if not np.isfinite(seconds):
-        return "-"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    total = _cli_status.amount(float(batch.costs.sum()), unit)
+    return f", expected to take {total}" if unit == "seconds" else f", for {total}"
 
 
 def _shape(x: np.ndarray) -> str:

@@ -15,7 +15,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jal import numerics
+from jal import _distances, numerics
 
 
 class Blocks(NamedTuple):
@@ -82,7 +82,7 @@ def k_center(
     intercluster distance", 1985.
     """
     chex.assert_rank(features, 2)
-    features = _floating(features)
+    features = _distances.floating(features)
     n = features.shape[0]
     available = numerics.checked_available(k, n, available)
     centers = jnp.asarray(centers)
@@ -98,10 +98,10 @@ def k_center(
 @functools.partial(jax.jit, static_argnames=("k", "blocks"))
 def _k_center(features, centers, available, *, k, blocks):
     n, terms = features.shape
-    finite = jnp.isfinite(_sizes(features))
+    finite = jnp.isfinite(_distances.largest(features))
     available &= finite & ~centers
     centers &= finite
-    root, mean, to_mean = _frame(features, available | centers)
+    root, mean, to_mean = _distances.frame(features, available | centers)
     limit = jnp.minimum(k, jnp.sum(available, dtype=jnp.int32))
 
     # Centred a part at a time: all of it would be written once and read from memory.
@@ -114,13 +114,15 @@ def _k_center(features, centers, available, *, k, blocks):
 
     # Rows that are not finite are 0 or inf away, and stay at -1, below all others.
     def distances(x, norms_x, y, norms_y):
-        return _squared_distances(norms_x, norms_y, _products(x, y), terms)
+        return _distances.squared_distances(
+            norms_x, norms_y, _distances.products(x, y), terms
+        )
 
     # Without any centre the first pick becomes one.
     def nearest_the_mean():
         total, number = to_mean
         x, norms = embedded(jnp.arange(n))
-        score = number * norms - 2 * _products(x, total[None])[:, 0]
+        score = number * norms - 2 * _distances.products(x, total[None])[:, 0]
         return jnp.argmin(jnp.where(available, score, jnp.inf)).astype(jnp.int32)
 
     num_centers = jnp.sum(centers, dtype=jnp.int32)
@@ -324,7 +326,7 @@ def badge(
     """
     chex.assert_rank([probabilities, features], 2)
     chex.assert_equal_shape_prefix([probabilities, features], 1)
-    probabilities, h = _floating(probabilities), _floating(features)
+    probabilities, h = _distances.floating(probabilities), _distances.floating(features)
     n = h.shape[0]
     available = numerics.checked_available(k, n, available)
     if k == 0:
@@ -335,14 +337,14 @@ def badge(
 
 @functools.partial(jax.jit, static_argnames=("k", "blocks"))
 def _badge(key, probabilities, h, available, *, k, blocks):
-    root, squares = _squares(h, available)
-    available &= jnp.isfinite(_sizes(probabilities)) & jnp.isfinite(squares)
+    root, squares = _distances.squared_norms(h, available)
+    available &= jnp.isfinite(_distances.largest(probabilities)) & jnp.isfinite(squares)
     one_hot = jax.nn.one_hot(
         jnp.argmax(probabilities, axis=1),
         probabilities.shape[1],
         dtype=probabilities.dtype,
     )
-    a = _scaled(probabilities - one_hot, available)
+    a = _distances.scaled(probabilities - one_hot, available)
     terms = a.shape[1] + h.shape[1]
     norms = jnp.where(available, jnp.sum(jnp.square(a), axis=1) * squares, 0)
     limit = jnp.minimum(k, jnp.sum(available, dtype=jnp.int32))
@@ -353,8 +355,10 @@ def _badge(key, probabilities, h, available, *, k, blocks):
 
     # Rows that are not available give anything; their weights are 0 all along.
     def distances(y, scaled, norms_y, to: jax.Array | slice = slice(None)):
-        products = _products(a[to], y) * (_products(h[to], scaled) / root)
-        return _squared_distances(norms[to], norms_y, products, terms)
+        products = _distances.products(a[to], y) * (
+            _distances.products(h[to], scaled) / root
+        )
+        return _distances.squared_distances(norms[to], norms_y, products, terms)
 
     # The first pick has a large norm and is far from all others: in what comes next, a
     # third of the candidates is accepted.
@@ -413,122 +417,6 @@ def _badge(key, probabilities, h, available, *, k, blocks):
 
 def _at_most(n: int, blocks: Blocks) -> Blocks:
     return Blocks(*(min(size, n) for size in blocks))
-
-
-def _floating(array: jax.Array) -> jax.Array:
-    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
-
-
-def _sizes(rows: jax.Array) -> jax.Array:
-    """[N] largest absolute value of each row."""
-    return jnp.max(jnp.abs(rows), axis=1, initial=0)
-
-
-def _power_of_two(number: jax.Array) -> jax.Array:
-    """A power of two between a third of `number` and `number`; 1 for 0."""
-    # Arithmetic would not do: compilers reorder divisions, which rounds.
-    bits = jnp.finfo(number.dtype).nexp
-    power = jax.lax.reduce_precision(number / 2, exponent_bits=bits, mantissa_bits=0)
-    return jnp.where(power > 0, power, 1)
-
-
-def _root(size: jax.Array) -> jax.Array:
-    """A power of two whose square is between a ninth of `size` and `size`.
-
-    Products of what was divided by the square neither overflow nor vanish, wherever it
-    is divided in two steps so that nothing in between does.
-    """
-    return _power_of_two(jnp.sqrt(size))
-
-
-def _squares(rows: jax.Array, usable: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What rows are divided by, twice, and their squared norms then.
-
-    A norm is finite where the row is, as far as usable rows go.
-    """
-    squares = jnp.sum(jnp.square(rows), axis=1)
-    largest = jnp.max(jnp.where(usable, squares, 0), initial=0)
-
-    # One pass over the rows is enough, unless squares overflow or vanish.
-    def scaled():
-        sizes = _sizes(rows)
-        finite = usable & jnp.isfinite(sizes)
-        root = _root(jnp.max(jnp.where(finite, sizes, 0), initial=0))
-        squares = jnp.sum(jnp.square(rows / root**2), axis=1)
-        return root, jnp.where(finite, squares, jnp.inf)
-
-    moderate = (largest > 1e-12) & (largest < 1e12)  # False if it is NaN
-    return jax.lax.cond(moderate, lambda: (jnp.ones_like(largest), squares), scaled)
-
-
-def _scaled(rows: jax.Array, usable: jax.Array) -> jax.Array:
-    """Rows divided by a power of two, so that squares neither overflow nor vanish.
-
-    Only ratios of distances count. Rows that are not usable become 0.
-    """
-    size = jnp.max(jnp.where(usable, _sizes(rows), 0), initial=0)
-    return jnp.where(usable[:, None], rows, 0) / _power_of_two(size)
-
-
-def _sum(rows: jax.Array, usable: jax.Array, root: jax.Array) -> jax.Array:
-    """[D] sum of the usable rows divided by `root` twice."""
-    weights = (usable.astype(rows.dtype) / root)[None]
-    # 0 times NaN is NaN; but a copy without them takes longer than the sum.
-    total = jax.lax.cond(
-        jnp.all(jnp.isfinite(_sizes(rows))),
-        lambda: _products(weights, rows.T),
-        lambda: _products(weights, jnp.where(usable[:, None], rows, 0).T),
-    )
-    return total[0] / root
-
-
-def _frame(features: jax.Array, usable: jax.Array):
-    """Distances between items far from the origin are small differences of large ones.
-
-    The mean need not be exact: it is rounded to quarters of a spread that is a power of
-    two, so that small integers stay exact, and with them all ties.
-
-    Args:
-      features: [N, D].
-      usable: [N] bool, those that count.
-
-    Returns:
-      what features are divided by, twice; what is then subtracted, [D]; and the sum of
-      what is left of those that count, [D], with their number.
-    """
-    root = _root(jnp.max(jnp.where(usable, _sizes(features), 0), initial=0))
-    total = _sum(features, usable, root)
-    number = jnp.sum(usable.astype(features.dtype))
-    mean = total / jnp.maximum(number, 1)
-    deviations = jnp.mean(jnp.abs(features / root**2 - mean[None]), axis=1)
-    spread = jnp.sum(jnp.where(usable, deviations, 0)) / jnp.maximum(number, 1)
-    step = _power_of_two(spread) / 4
-    mean = step * jnp.round(mean / step)
-    return root, mean, (total - number * mean, number)
-
-
-def _products(x: jax.Array, y: jax.Array) -> jax.Array:
-    # Full precision: accelerators would round the factors, and distances cancel.
-    return jnp.matmul(x, y.T, precision="highest")
-
-
-def _squared_distances(
-    norms_x: jax.Array, norms_y: jax.Array, products: jax.Array, terms: int
-) -> jax.Array:
-    """|x - y|^2 = |x|^2 + |y|^2 - 2 x . y of all pairs, 0 within the rounding error.
-
-    Args:
-      norms_x: [A] squared norms.
-      norms_y: [B] squared norms.
-      products: [A, B] inner products.
-      terms: number of terms of an inner product.
-    """
-    total = norms_x[:, None] + norms_y[None]
-    squared = total - 2 * products
-    precision = jnp.finfo(total.dtype)
-    # Twice what copies of an item of 2 to 8,192 numbers were found to be apart.
-    error = jnp.maximum(precision.eps * terms**0.5 * total, precision.tiny)
-    return jnp.where(squared > error, squared, 0)
 
 
 def _update(nearest, distances, taken_at, chosen, begin, end, blocks):

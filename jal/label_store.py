@@ -252,7 +252,7 @@ class LabelStore:
           annotations: what was said, in any order; what is known already changes
             nothing but that a longer time or a higher cost replaces a lower one.
           final: these answers settle disputes: of an item that has final ones only
-            these count.
+            these count, and of each annotator the newest.
 
         Returns:
           `Told`; answers that differ are kept side by side.
@@ -357,11 +357,12 @@ class LabelStore:
         return found
 
     def answers(self) -> list[Answer]:
-        """All that was said, by item, annotator and label."""
+        """All that was said, by item and annotator: by label, final ones as told."""
         with self._reading() as connection:
             rows = connection.execute(
                 "SELECT item, label, annotator, seconds, cost, final FROM annotations "
-                "ORDER BY item, annotator, label, final"
+                "ORDER BY item, annotator, final, "
+                "CASE WHEN final THEN rowid ELSE label END"
             ).fetchall()
         return [
             Answer(
@@ -438,11 +439,12 @@ def decide(answers: Sequence[Answer]) -> tuple[int | None, bool]:
     """What holds of an item.
 
     Args:
-      answers: all that was said of it.
+      answers: all that was said of it, final answers in the order told.
 
     Returns:
-      The label that most annotations say, of the final ones if there are any, or None;
-      and whether that is because two labels have as many.
+      The label that most annotations say, or None; and whether that is because two
+      labels have as many. If there are final ones, the last of each annotator counts
+      and nothing else does.
 
     >>> said = [Answer(Annotation(0, 1, "ann"), False)]
     >>> said += [Answer(Annotation(0, 0, "bob"), False)]
@@ -451,8 +453,9 @@ def decide(answers: Sequence[Answer]) -> tuple[int | None, bool]:
     >>> decide([*said, Answer(Annotation(0, 1, "eve"), True)])
     (1, False)
     """
-    if any(answer.final for answer in answers):
-        answers = [answer for answer in answers if answer.final]
+    final = {answer.annotation.annotator: answer for answer in answers if answer.final}
+    if final:
+        answers = list(final.values())
     votes = Counter(
         answer.annotation.label
         for answer in answers

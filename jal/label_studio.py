@@ -17,7 +17,7 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
-from jal import annotations
+from jal import _tables, annotations
 from jal.annotations import Annotation, Vocabulary, shown
 
 CONTROL = "choice"
@@ -217,7 +217,7 @@ def read(
     stay with one format.
 
     Args:
-      path: the file, of at most `annotations.MAX_BYTES`.
+      path: the file, of at most 1 GiB.
       names: [N] names of the items. A task is about the item that `jal_item` in its
         data numbers; else the one whose name is `name`; else the one whose name ends
         the path of `image`, be it a URL, a local file or an upload.
@@ -300,7 +300,7 @@ def read_any(
     1
     """
     if not _is_json(path):
-        columns = annotations.header(path)
+        columns = _tables.header(path)
         exported = "annotation_id" in columns or (
             control in columns and "label" not in columns
         )
@@ -483,7 +483,7 @@ def _annotator(who: Any) -> str:
 
 
 def _is_json(path: str | os.PathLike) -> bool:
-    with annotations.open_text(path) as file:
+    with _tables.open_text(path) as file:
         try:
             return file.read(4096).lstrip()[:1] in ("[", "{")
         except UnicodeDecodeError:
@@ -492,7 +492,7 @@ def _is_json(path: str | os.PathLike) -> bool:
 
 def _json_entries(path: str | os.PathLike) -> Iterator[tuple[str, Any]]:
     """The tasks of a file, and how an error calls each."""
-    with annotations.open_text(path) as file:
+    with _tables.open_text(path) as file:
         try:
             content = json.load(file)
         except UnicodeDecodeError as error:
@@ -511,11 +511,11 @@ def _json_entries(path: str | os.PathLike) -> Iterator[tuple[str, Any]]:
 
 def _csv_rows(path: str | os.PathLike) -> Iterator[tuple[str, dict[str, Any]]]:
     """The rows of a file, as objects of a JSON-MIN export."""
-    for line, cells in annotations.rows(path):
+    for line, cells in _tables.rows(path):
         row: dict[str, Any] = {name: cell for name, cell in cells.items() if cell}
         try:
-            row["jal_item"] = annotations.whole("jal_item", row.get("jal_item"))
-            row["lead_time"] = annotations.number("lead_time", row.get("lead_time"))
+            row["jal_item"] = _tables.whole("jal_item", row.get("jal_item"))
+            row["lead_time"] = _tables.number("lead_time", row.get("lead_time"))
         except ValueError as error:
             raise ValueError(f"{path}, {line}: {error}") from error
         yield line, row

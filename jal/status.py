@@ -142,6 +142,42 @@ def status_of(store: LabelStore) -> Status:
     )
 
 
+def spending(store: LabelStore) -> list[tuple[int, float]]:
+    """What was spent after how many labels, item by item.
+
+    Args:
+      store: of the session.
+
+    Returns:
+      (labels, money or seconds in all) after each answered item: those told unasked by
+      their index, then batch by batch in the order asked. Skipped items, items that
+      measure and every annotator's time count, so that the last one is what `status_of`
+      says. Empty where nobody said what it took.
+
+    >>> import tempfile
+    >>> store = LabelStore.create(
+    ...     tempfile.mkdtemp(), num_items=3, classes="ab", facts={"unit": "seconds"}
+    ... )
+    >>> said = [Annotation(0, 1, "ann", seconds=4.0), Annotation(0, 1, "bob")]
+    >>> _ = store.tell([*said, Annotation(2, None, "ann", seconds=1.0)])
+    >>> spending(store)
+    [(1, 4.0), (1, 5.0)]
+    """
+    field = "seconds" if store.facts["unit"] == "seconds" else "cost"
+    by_item: dict[int, dict[str, list[Annotation]]] = {}
+    for annotation, _ in store.answers():
+        by_name = by_item.setdefault(annotation.item, {})
+        by_name.setdefault(annotation.annotator, []).append(annotation)
+    asked = [i for batch in store.batches() for i in batch.items.tolist()]
+    order = [*sorted(by_item.keys() - set(asked)), *filter(by_item.__contains__, asked)]
+    label, curve, labels, total = store.labels().label, [], 0, 0.0
+    for item in order:
+        labels += int(label[item] >= 0)
+        total += sum(sum(_most(said, field)) for said in by_item[item].values())
+        curve.append((labels, total))
+    return curve if total > 0 else []
+
+
 def _annotator(who: str, said: list[Annotation]) -> Annotator:
     labeled = {each.item for each in said if each.label is not None}
     seconds = _most(said, "seconds")

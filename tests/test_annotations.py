@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jal import annotations
+from jal import _tables, annotations
 from jal.annotations import Annotation, Vocabulary, check, read_csv, write_csv
 
 NAMES = ["a.png", "b/1.png", "c d.png", "=1+1", "@x", "é,;\t.png"]
@@ -162,12 +162,12 @@ def test_files_that_are_none(tmp_path):
 
 
 def test_a_file_is_not_read_above_the_limit(tmp_path, monkeypatch):
-    assert annotations.MAX_BYTES == 2**30
+    assert _tables.MAX_BYTES == 2**30
     with open(tmp_path / "big.csv", "wb") as file:
         file.truncate(2**30 + 1)  # sparse
     with pytest.raises(ValueError, match="1073741825 bytes; at most 1073741824"):
         read_csv(tmp_path / "big.csv", **POOL)
-    monkeypatch.setattr(annotations, "MAX_BYTES", 17)
+    monkeypatch.setattr(_tables, "MAX_BYTES", 17)
     assert labels(given_file(tmp_path, "index,label\n0,cat")) == [(0, 0)]
     assert "at most 17" in refusal(tmp_path, "index,label\n0,cat\n")
 
@@ -190,7 +190,7 @@ def test_nothing_named_is_opened(tmp_path, monkeypatch):
         opened.append(name)
         return open(name, *args, **kwargs)
 
-    monkeypatch.setattr(annotations, "open", remembered, raising=False)
+    monkeypatch.setattr(_tables, "open", remembered, raising=False)
     said = read_csv(path, names=names, classes=CLASSES)
     assert labels(said) == [(0, 0), (1, 0), (2, 0)] and set(opened) == {path}
 
@@ -258,7 +258,7 @@ def synced():
     """The disk is asked to keep a file, and not waited for."""
     asked = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(annotations.os, "fsync", asked.append)
+        patch.setattr(_tables.os, "fsync", asked.append)
         yield asked
 
 

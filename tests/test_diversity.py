@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jal import diversity, selection
+from jal import _distances, diversity, selection
 
 NAN, INF = math.nan, math.inf
 KEY = jax.random.key(0)
@@ -372,7 +372,7 @@ def test_a_block_serves_many_picks(monkeypatch):
 
 def test_not_all_distances_are_computed(blocks, monkeypatch):
     blocks(32, 4, 64, 100, 1)
-    features, sizes, compute = cloud("normal", n=4000), [], diversity._squared_distances
+    features, sizes, compute = cloud("normal", n=4000), [], _distances.squared_distances
 
     def spy(norms_x, norms_y, products, terms):
         # It depends on the products, so that it is called as often as they are.
@@ -380,7 +380,7 @@ def test_not_all_distances_are_computed(blocks, monkeypatch):
         jax.debug.callback(lambda size: sizes.append(int(size)), size)
         return compute(norms_x, norms_y, products, terms)
 
-    monkeypatch.setattr(diversity, "_squared_distances", spy)
+    monkeypatch.setattr(_distances, "squared_distances", spy)
     run = quick_jit(diversity.k_center, static_argnums=1)
     # Sorted by their first feature, so that the centres are no sample of the rest.
     features = features[np.argsort(features[:, 0])]
@@ -525,8 +525,8 @@ def test_badge_worked_example():
     a = p - np.eye(3, dtype=np.float32)[[0, 0]]
     norms = np.square(a).sum(1) * np.square(h).sum(1)
     np.testing.assert_allclose(norms, [0.7, 0.545], atol=1e-5)
-    products = diversity._products(a, a) * diversity._products(h, h)
-    squared = diversity._squared_distances(norms, norms, products, terms=5)
+    products = _distances.products(a, a) * _distances.products(h, h)
+    squared = _distances.squared_distances(norms, norms, products, terms=5)
     np.testing.assert_allclose(squared, [[0, 0.145], [0.145, 0]], atol=1e-5)
     assert badge(KEY, p, h, 2).tolist() == [0, 1]
 
@@ -537,8 +537,8 @@ def test_factored_distances_equal_those_of_the_gradients():
     a = x["probabilities"] - np.eye(3)[np.argmax(x["probabilities"], 1)]
     a, h = jnp.asarray(a, jnp.float32), x["features"]
     norms = jnp.sum(a**2, axis=1) * jnp.sum(h**2, axis=1)
-    products = diversity._products(a, a) * diversity._products(h, h)
-    squared = diversity._squared_distances(norms, norms, products, terms=7)
+    products = _distances.products(a, a) * _distances.products(h, h)
+    squared = _distances.squared_distances(norms, norms, products, terms=7)
     np.testing.assert_allclose(squared, squared_distances(g), rtol=1e-4, atol=1e-5)
     assert np.all(np.diag(squared) == 0)
 

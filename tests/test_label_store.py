@@ -91,6 +91,20 @@ def test_answers_that_differ_are_kept_and_named(store):
     assert store.labels().label[1] == 0
 
 
+def test_a_mistaken_final_answer_is_settled_by_who_gave_it(store):
+    store.tell([Annotation(1, 0, "ann"), Annotation(1, 2, "bob")])
+    for label in (2, 0, 2, 1):
+        store.tell([Annotation(1, label, "chief")], final=True)
+        # Told again it is no newer: a batch sent twice changes nothing.
+        store.tell([Annotation(1, 2, "chief")], final=True)
+    assert store.labels().label[1] == 1
+    final = [a.annotation.label for a in store.answers() if a.final]
+    assert final == [2, 0, 1] and len(store.answers()) == 5
+    # Two who differ are as far as before.
+    store.tell([Annotation(1, 0, "boss")], final=True)
+    assert store.labels().is_disputed[1]
+
+
 @pytest.mark.parametrize(
     "votes, holds",
     [

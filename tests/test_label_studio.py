@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from jal import annotations, label_studio
+from jal import _tables, label_studio
 from jal.annotations import Annotation
 
 NAMES = ["a.png", "cats/b.png", "c d.png", "../../etc/passwd", "deadbeef-e.png"]
@@ -311,7 +311,7 @@ def test_how_an_item_is_found(tmp_path, data, item, monkeypatch):
         opened.append(name)
         return open(name, *args, **kwargs)
 
-    monkeypatch.setattr(annotations, "open", remembered, raising=False)
+    monkeypatch.setattr(_tables, "open", remembered, raising=False)
     (said,) = given_file(tmp_path, [task(answer("dog"), data=data)])
     assert said.item == item
     (said,) = given_file(tmp_path, [flat(image="") | data])

@@ -17,8 +17,10 @@ FLOORS = [
         "normalization",
         "numerics",
         "files",
+        "_tables",
         "augmentation",
     },
+    {"_distances"},
     {"batchbald", "diversity", "typicality"},
     {
         "predictive",
@@ -62,6 +64,8 @@ FLOORS = [
         "_cli_select",
     },
     {"_cli_pool"},
+    {"_cli_items"},
+    {"_cli_status"},
     {"_cli_session"},
     {
         "_cli_label",

@@ -10,6 +10,7 @@ import pytest
 
 from jal import acquisition, learners, loop, pool, session, strategies
 from jal.session import Recipe, Session
+from jal.status import spending
 from jal.types import Data, Learner, Outputs
 
 pytest.importorskip("orbax.checkpoint")
@@ -372,6 +373,19 @@ def test_a_corrected_answer_takes_its_time_once(tmp_path):
     mine.tell([1], [2], seconds=[5.0], annotator="ann", final=True)
     (ann,) = mine.status().annotators
     assert (ann.labels, ann.seconds, ann.median_seconds) == (2, 11.0, 5.5)
+
+
+def test_spending_counts_what_everybody_took(tmp_path):
+    mine = create(tmp_path)
+    assert spending(mine.store) == []
+    mine.tell([7, 3], [0, None], seconds=[4.0, 2.0], annotator="ann")
+    batch = mine.ask(2, test=True)
+    mine.tell(batch.indices, [1, 1], seconds=[8.0, 16.0], annotator="ann")
+    mine.tell(batch.indices[:1], [1], seconds=[32.0], annotator="bob")
+    # Items told unasked come first, and a label that is disputed is none.
+    mine.tell([7], [1], seconds=[64.0], annotator="bob")
+    assert spending(mine.store) == [(0, 2), (0, 70), (1, 110), (2, 126)]
+    assert mine.status().seconds == 126
 
 
 @pytest.mark.parametrize(
