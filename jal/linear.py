@@ -19,7 +19,7 @@ from jal.types import Learner, Outputs
 # Of the fit to the data against the size of the weights, as scikit-learn's C.
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 _MOST_STEPS = 300
-_LINE_STEPS = 6
+_LINE_STEPS = 4
 
 
 class LinearVariables(NamedTuple):
@@ -93,6 +93,13 @@ def _softmax_curvature(z, direction, targets):
     return jnp.sum(p * jnp.square(direction - mean), axis=-1)
 
 
+def _sum_of_rows(table: jax.Array) -> jax.Array:
+    """[B, P] -> [P]."""
+    # As a product, because a fused sum over rows takes ten times as long on CPU.
+    ones = jnp.ones(table.shape[0], table.dtype)
+    return jnp.matmul(ones, table, precision=jax.lax.Precision.HIGHEST)
+
+
 def _minimize(
     loss: _Loss,
     x: jax.Array,
@@ -124,7 +131,7 @@ def _minimize(
     """
     precise = jax.lax.Precision.HIGHEST
     scores = lambda w: jnp.einsum("bd,dpq->bpq", x, w, precision=precise)
-    inner = lambda a, b: jnp.sum(a * b, axis=(0, 2))  # [P]
+    inner = lambda a, b: _sum_of_rows(jnp.sum(a * b, axis=2))  # [P]
     wide = lambda values: values[None, :, None]
     total = jnp.mean(weights, axis=0)
     diagonal = 1 + loss.typical * eigenvalues[:, None] * total[None]
@@ -135,7 +142,7 @@ def _minimize(
         return w + jnp.einsum("bd,bpq->dpq", x, slope, precision=precise)
 
     def objective(w, z):
-        return inner(w, w) / 2 + jnp.sum(weights * loss.value(z, targets), axis=0)
+        return inner(w, w) / 2 + _sum_of_rows(weights * loss.value(z, targets))
 
     def best_step(w, z, direction, along):
         """[P] Newton's method on a line, kept between steps too short and too long."""
@@ -146,8 +153,8 @@ def _minimize(
             now = z + wide(step) * along
             slope = jnp.sum(loss.slope(now, targets) * along, axis=-1)
             curvature = loss.curvature(now, along, targets)
-            first = mixed + step * squared + jnp.sum(weights * slope, axis=0)
-            second = squared + jnp.sum(weights * curvature, axis=0)
+            first = mixed + step * squared + _sum_of_rows(weights * slope)
+            second = squared + _sum_of_rows(weights * curvature)
             short = jnp.where(first < 0, step, short)
             long = jnp.where(first > 0, step, long)
             # Where a problem is solved exactly, there is no direction any more.
