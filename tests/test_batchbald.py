@@ -1,6 +1,5 @@
 """BatchBALD against brute force over all configurations, exact and drawn."""
 
-import functools
 import math
 
 import chex
@@ -14,13 +13,9 @@ from jal import acquisition, batchbald, predictive, selection
 NAN, INF = math.nan, math.inf
 KEY = jax.random.key(0)
 
-# Compiled in half the time: what is computed is tested here, not how fast.
-quick_jit = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
 static = ("k", "num_configurations")
-batch_bald = quick_jit(batchbald.batch_bald, static_argnames=static)
-joint = quick_jit(
+batch_bald = jax.jit(batchbald.batch_bald, static_argnames=static)
+joint = jax.jit(
     batchbald.joint_mutual_information, static_argnames="num_configurations"
 )
 
@@ -174,7 +169,7 @@ def test_drawn_configurations_agree_with_brute_force():
     p = softmax(logits)
     keys = jax.random.split(KEY, 400)
     run = lambda key: batchbald.batch_bald(key, logits, 4, num_configurations=20)
-    positions, scores = quick_jit(jax.vmap(run))(keys)
+    positions, scores = jax.jit(jax.vmap(run))(keys)
     exact_picks, exact = greedy(p, 2)
     np.testing.assert_allclose(scores[:, :2], [exact] * 400, atol=1e-5)
     assert positions[:, :2].tolist() == [exact_picks] * 400
@@ -194,7 +189,7 @@ def test_drawn_configurations_are_unbiased():
     """Three exact steps, of up to 16 configurations, and one item left for the last."""
     logits = passes(2, (7, 4, 4))
     run = lambda key: batchbald.batch_bald(key, logits, 4, num_configurations=17)
-    positions, scores = quick_jit(jax.vmap(run))(jax.random.split(KEY, 2000))
+    positions, scores = jax.jit(jax.vmap(run))(jax.random.split(KEY, 2000))
     picks, exact = greedy(softmax(logits), 4)
     assert np.all(positions == np.array([picks]))
     np.testing.assert_allclose(scores[:, :3], [exact[:3]] * 2000, atol=1e-5)
@@ -211,7 +206,7 @@ def test_more_configurations_give_better_batches():
         run = lambda key: batchbald.batch_bald(
             key, logits, 6, num_configurations=num_configurations
         )[1][-1]
-        return np.std(quick_jit(jax.vmap(run))(keys))
+        return np.std(jax.jit(jax.vmap(run))(keys))
 
     assert spread(300) < 0.5 * spread(20)
 
@@ -296,7 +291,7 @@ def test_jit_and_vmap_give_what_eager_gives():
     run = lambda x: batchbald.batch_bald(*x, 5, num_configurations=30)
     eager = [run(x) for x in batch]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batch)
-    mapped = quick_jit(jax.vmap(run))(stacked)
+    mapped = jax.jit(jax.vmap(run))(stacked)
     for number, (positions, scores) in enumerate(eager):
         jitted = batch_bald(*batch[number], 5, num_configurations=30)
         for other in (jitted, (mapped[0][number], mapped[1][number])):
@@ -309,7 +304,7 @@ def test_one_trace_serves_all_pools():
     run = lambda key, x, available: batchbald.batch_bald(
         key, x, 4, num_configurations=30, available=available
     )
-    counted = quick_jit(chex.assert_max_traces(run, n=1))
+    counted = jax.jit(chex.assert_max_traces(run, n=1))
     for seed in range(3):
         counted(jax.random.key(seed), passes(seed), jnp.arange(8) > seed)
 
@@ -332,7 +327,7 @@ def test_results_do_not_depend_on_what_is_computed_at_a_time(monkeypatch):
             batchbald.batch_bald(KEY, logits, 6, num_configurations=40),
             batchbald.joint_mutual_information(KEY, logits, num_configurations=40),
         )
-        (positions, scores), estimate = quick_jit(run)()
+        (positions, scores), estimate = jax.jit(run)()
         results.append((positions.tolist(), scores, *estimate))
     for positions, *numbers in results[1:]:
         assert positions == results[0][0]
@@ -394,7 +389,7 @@ def test_estimates_lie_within_their_standard_error(num_configurations):
     run = lambda key: batchbald.joint_mutual_information(
         key, logits, num_configurations=num_configurations
     )
-    estimates, errors = quick_jit(jax.vmap(run))(jax.random.split(KEY, 1000))
+    estimates, errors = jax.jit(jax.vmap(run))(jax.random.split(KEY, 1000))
     assert abs(estimates.mean() - truth) < 4 * estimates.std() / math.sqrt(1000)
     # Passes in equal numbers make estimates better than the error says.
     assert 0.7 * errors.mean() < estimates.std() < 1.05 * errors.mean()
@@ -413,7 +408,7 @@ def test_passes_are_drawn_in_equal_numbers():
     run = lambda key: batchbald.joint_mutual_information(
         key, logits, num_configurations=5
     )
-    estimates, _ = quick_jit(jax.vmap(run))(jax.random.split(KEY, 2000))
+    estimates, _ = jax.jit(jax.vmap(run))(jax.random.split(KEY, 2000))
     assert 0.01 < estimates.std() < 0.1
     assert abs(estimates.mean() - truth) < 4 * estimates.std() / math.sqrt(2000)
 

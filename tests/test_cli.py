@@ -100,7 +100,7 @@ def unreadable(): return Reads()
 """
 PLATFORM = {
     "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+    "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2",
 }
 
 

@@ -1,7 +1,5 @@
 """What every strategy promises, whatever it chooses by."""
 
-import functools
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -15,9 +13,6 @@ from jal.types import Acquisition, Data, Outputs, View
 KEY = jax.random.key(0)
 N, PIXELS, CLASSES, M, K = 40, 6, 3, 20, 4
 LABELED = jnp.array([2, 11, 30, 7])
-quick_jit = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
 
 
 def adversarial(conditioned):
@@ -112,7 +107,7 @@ def make_view(data=None, available=None, seed=0) -> View:
 def choose(name, view, key=KEY, k=K) -> Acquisition:
     strategy = STRATEGIES[name]
     state = strategy.init(KEY, view.data, view.pool)
-    result, after = quick_jit(strategy.select, static_argnums=3)(key, state, view, k)
+    result, after = jax.jit(strategy.select, static_argnums=3)(key, state, view, k)
     chex.assert_trees_all_equal_shapes_and_dtypes(state, after)
     return result
 
@@ -161,9 +156,9 @@ def test_vmap_over_seeds(name):
     select = lambda key: strategy.select(
         key, strategy.init(key, view.data, view.pool), view, K
     )[0]
-    together = quick_jit(jax.vmap(select))(keys)
+    together = jax.jit(jax.vmap(select))(keys)
     for number, key in enumerate(keys):
-        alone = quick_jit(select)(key)
+        alone = jax.jit(select)(key)
         # A network that was trained rounds otherwise, so that ties may swap.
         assert together.indices.shape == (3, K)
         if alone.scores is None:
@@ -184,7 +179,7 @@ def test_it_runs_in_the_loop(name):
         return strategy.select(key, state, view, k)
 
     counted = strategy._replace(select=chex.assert_max_traces(select, n=2))
-    state, infos = quick_jit(
+    state, infos = jax.jit(
         lambda key, data: loop.run(
             key,
             LEARNER,

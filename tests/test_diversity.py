@@ -17,12 +17,8 @@ NAN, INF = math.nan, math.inf
 KEY = jax.random.key(0)
 few = settings(max_examples=100, deadline=None)
 
-# Compiled in half the time: what is computed is tested here, not how fast.
-quick_jit = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
-k_center = quick_jit(diversity.k_center, static_argnames="k")
-badge = quick_jit(diversity.badge, static_argnames="k")
+k_center = jax.jit(diversity.k_center, static_argnames="k")
+badge = jax.jit(diversity.badge, static_argnames="k")
 
 POINTS = [[0.0, 0], [1, 0], [5, 0], [6, 0], [3, 4]]
 
@@ -67,7 +63,7 @@ SELECTORS = {
         x["key"], x["probabilities"], x["features"], k, available=x["available"]
     ),
 }
-JITTED = {name: quick_jit(f, static_argnums=1) for name, f in SELECTORS.items()}
+JITTED = {name: jax.jit(f, static_argnums=1) for name, f in SELECTORS.items()}
 both = pytest.mark.parametrize("select", JITTED.values(), ids=JITTED)
 
 
@@ -132,7 +128,7 @@ def test_jit_and_vmap_give_what_eager_gives(name):
     eager = [SELECTORS[name](x, 12).tolist() for x in batch]
     assert [JITTED[name](x, 12).tolist() for x in batch] == eager
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batch)
-    mapped = quick_jit(jax.vmap(lambda x: SELECTORS[name](x, 12)))
+    mapped = jax.jit(jax.vmap(lambda x: SELECTORS[name](x, 12)))
     assert mapped(stacked).tolist() == eager
 
 
@@ -140,7 +136,7 @@ def test_jit_and_vmap_give_what_eager_gives(name):
 def test_one_trace_serves_all_pools(name):
     chex.clear_trace_counter()
     select = chex.assert_max_traces(lambda x: SELECTORS[name](x, 5), n=1)
-    counted = quick_jit(select)
+    counted = jax.jit(select)
     for seed in range(3):
         counted(inputs(seed))
 
@@ -246,7 +242,7 @@ def test_k_center_worked_example():
 @pytest.mark.parametrize("sizes", [diversity.BLOCKS, (3, 1, 2, 4, 3), (1,) * 5])
 def test_k_center_equals_the_exact_greedy_algorithm(blocks, sizes):
     blocks(*sizes)
-    select = quick_jit(diversity.k_center, static_argnums=1)
+    select = jax.jit(diversity.k_center, static_argnums=1)
     masks = st.lists(st.booleans(), min_size=12, max_size=12)
     points = st.lists(st.tuples(*[st.integers(-3, 3)] * 2), min_size=12, max_size=12)
 
@@ -269,7 +265,7 @@ def test_a_tie_with_an_item_outside_goes_to_the_lower_position(blocks, sizes):
     blocks(*sizes)
     features = jnp.array([[0.0, 0], [-4, -5], [-5, 4], [6, 5], [10, 0]])
     centers = jnp.arange(5) == 0
-    select = quick_jit(diversity.k_center, static_argnums=1)
+    select = jax.jit(diversity.k_center, static_argnums=1)
     assert select(features, 4, centers=centers).tolist() == [4, 1, 2, 3]
 
 
@@ -278,7 +274,7 @@ def test_all_items_join_in_the_end(blocks):
     rng = np.random.default_rng(0)
     features = rng.integers(-9, 10, (60, 2))
     features[40:] = features[rng.integers(0, 40, 20)]
-    select = quick_jit(diversity.k_center, static_argnums=1)
+    select = jax.jit(diversity.k_center, static_argnums=1)
     for num_centers in (0, 1, 20):
         # The first of them are as far as can be from what is left.
         centers = np.arange(60) < num_centers
@@ -301,7 +297,7 @@ def test_minima_are_taken_in_turns():
     distances = lambda columns: columns.T
     columns = lambda rows: [jnp.asarray(table).T[rows]]
     for sizes in [(9, 1, 1, 9, 9), (9, 1, 3, 9, 9), (9, 8, 128, 9, 9)]:
-        update = quick_jit(diversity._update, static_argnums=(1, 2, 6))
+        update = jax.jit(diversity._update, static_argnums=(1, 2, 6))
         update = functools.partial(update, jnp.full(5, 0.5), distances, columns, chosen)
         few_or_many = diversity.Blocks(*sizes)
         for begin, end in [(0, 11), (2, 9), (10, 11), (4, 4)]:
@@ -349,7 +345,7 @@ def test_blocks_pick_what_one_after_the_other_picks(blocks):
     results = []
     for sizes in [(1, 1, 1, 300, 1), (5, 2, 7, 30, 1), (64, 8, 128, 7, 1), (300,) * 5]:
         blocks(*sizes)
-        select = quick_jit(diversity.k_center, static_argnums=1)
+        select = jax.jit(diversity.k_center, static_argnums=1)
         for kind in ("normal", "clusters", "copies"):
             picks = select(cloud(kind), 200, centers=np.arange(300) % 4 == 1)
             results.append(picks.tolist())
@@ -364,7 +360,7 @@ def test_a_block_serves_many_picks(monkeypatch):
         return append(picks, chosen, count)
 
     monkeypatch.setattr(diversity, "_append", spy)
-    run = quick_jit(diversity.k_center, static_argnums=1)
+    run = jax.jit(diversity.k_center, static_argnums=1)
     run(features, 320, centers=jnp.arange(2000) < 200).block_until_ready()
     jax.effects_barrier()
     assert sum(sizes) == 320 and len(sizes) <= 12
@@ -381,7 +377,7 @@ def test_not_all_distances_are_computed(blocks, monkeypatch):
         return compute(norms_x, norms_y, products, terms)
 
     monkeypatch.setattr(_distances, "squared_distances", spy)
-    run = quick_jit(diversity.k_center, static_argnums=1)
+    run = jax.jit(diversity.k_center, static_argnums=1)
     # Sorted by their first feature, so that the centres are no sample of the rest.
     features = features[np.argsort(features[:, 0])]
     centers = jnp.arange(4000) % 10 == 0
@@ -515,7 +511,7 @@ def assert_follows(sequences, drawn):
 def draw(probabilities, features, k, draws=20_000, **kwargs):
     keys = jax.random.split(jax.random.key(1), draws)
     run = lambda key: diversity.badge(key, probabilities, features, k, **kwargs)
-    return quick_jit(jax.vmap(run))(keys)
+    return jax.jit(jax.vmap(run))(keys)
 
 
 def test_badge_worked_example():
@@ -663,7 +659,7 @@ def test_badge_draws_further_blocks_where_most_are_rejected(monkeypatch):
         return append(picks, chosen, count)
 
     monkeypatch.setattr(diversity, "_append", spy)
-    run = quick_jit(diversity.badge, static_argnums=3)
+    run = jax.jit(diversity.badge, static_argnums=3)
 
     def picks_and_blocks(spread):
         h = float32(groups[group] + spread * noise)

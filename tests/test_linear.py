@@ -16,10 +16,6 @@ from sklearn.linear_model import LogisticRegression  # noqa: E402
 from sklearn.svm import LinearSVC  # noqa: E402
 
 KEY = jax.random.key(0)
-# Compiled in half the time: what is computed is tested here, not how fast.
-quick_jit = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
 MAKERS = {"svm": linear.linear_svm, "logistic": linear.logistic_regression}
 every_kind = pytest.mark.parametrize("kind", MAKERS)
 
@@ -45,7 +41,7 @@ def learner_of(kind, features, classes, **options):
 
 @functools.cache
 def fit_of(learner):
-    return quick_jit(learner.fit)
+    return jax.jit(learner.fit)
 
 
 def fit(learner, x, y, *, capacity=None, key=KEY, rows=None):
@@ -268,7 +264,7 @@ def test_seeds_side_by_side(kind):
     labeled = pool.add(pool.create(30, 30), jnp.arange(30))
     keys = jax.random.split(KEY, 2)
     train = lambda key: learner.fit(key, learner.init(key), data, labeled)[0]
-    together = quick_jit(jax.vmap(train))(keys)
+    together = jax.jit(jax.vmap(train))(keys)
     for number, key in enumerate(keys):
         alone = fit(learner, x, y, key=key)[0]
         assert float(together.strength[number]) == float(alone.strength)
@@ -287,7 +283,7 @@ def test_the_loop_compiles_the_fit_once():
         logits = learner.predict(variables, jnp.asarray(test_x)).logits
         return {"accuracy": jnp.mean(jnp.argmax(logits, axis=1) == test_y)}
 
-    _, infos = quick_jit(
+    _, infos = jax.jit(
         lambda key, data: loop.run(
             key,
             counted,

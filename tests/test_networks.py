@@ -24,10 +24,6 @@ from jal.networks import (
 from jal.types import Outputs
 
 KEY = jax.random.key(0)
-# Compiled in half the time: what is computed is tested here, not how fast.
-quick_jit = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
 
 
 def normal(*shape, seed=0):
@@ -67,10 +63,10 @@ def test_parameter_counts():
 def small(outputs):
     """(params, apply) of a small network on 12x12 images, apply compiled."""
     init, apply = from_linen(small_cnn(outputs), jnp.zeros((1, 12, 12, 1)))
-    params, state = quick_jit(init)(KEY)
+    params, state = jax.jit(init)(KEY)
     assert state == {}
     run = lambda params, x, key=None, train=False: apply(params, {}, x, key, train)[0]
-    return params, quick_jit(run, static_argnames="train")
+    return params, jax.jit(run, static_argnames="train")
 
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 12, 12, 1), np.uint8)
@@ -146,7 +142,7 @@ def test_identical_items_share_a_mask_in_scoring_and_not_in_training():
 def test_any_convolution_may_be_put_in():
     params, apply = small(10)
     stock = GalCNN(10, (16, 32), strides=(2, 1), convolution=lax.conv_general_dilated)
-    expected = quick_jit(stock.apply)({"params": params}, IMAGES)
+    expected = jax.jit(stock.apply)({"params": params}, IMAGES)
     chex.assert_trees_all_close(apply(params, IMAGES), expected, atol=1e-5)
 
 
@@ -167,7 +163,7 @@ class Normed(nn.Module):
 def normed(example):
     """(params, state, apply) of it, apply compiled."""
     init, apply = from_linen(Normed(), example)
-    return *quick_jit(init)(KEY), quick_jit(apply, static_argnames="train")
+    return *jax.jit(init)(KEY), jax.jit(apply, static_argnames="train")
 
 
 def test_only_the_shape_of_the_example_matters():
@@ -273,7 +269,7 @@ def test_scoring_is_the_same_under_vmap_and_in_a_loop():
     grid = jax.vmap(lambda key: jax.random.split(key, 5))(keys)
     run = layer(3, 0.4, kernel)
     alone = lambda item, key: run(item[None], key)[0]
-    one = quick_jit(alone)
+    one = jax.jit(alone)
     # A mask for each key, shared by the items; keys outside or items outside.
     loop = np.stack([[one(item, key) for item in x] for key in keys])
     for together in (
@@ -281,10 +277,10 @@ def test_scoring_is_the_same_under_vmap_and_in_a_loop():
         jax.vmap(jax.vmap(alone, (0, None)), (None, 0)),
         jax.vmap(jax.vmap(alone, (None, 0)), (0, None), out_axes=1),
     ):
-        np.testing.assert_allclose(quick_jit(together)(x, keys), loop, atol=1e-5)
+        np.testing.assert_allclose(jax.jit(together)(x, keys), loop, atol=1e-5)
     # A mask of its own for every key and item.
     loop = [[one(x[i], grid[s, i]) for i in range(5)] for s in range(6)]
-    own = quick_jit(jax.vmap(jax.vmap(alone), (None, 0)))(x, grid)
+    own = jax.jit(jax.vmap(jax.vmap(alone), (None, 0)))(x, grid)
     np.testing.assert_allclose(own, np.stack(loop), atol=1e-5)
     assert np.ptp(own[:, 0], axis=0).max() > 1e-3
 
@@ -293,7 +289,7 @@ def test_many_masks_average_to_the_deterministic_layer():
     rate, passes = 0.5, 4000
     x, kernel, bias = normal(3, 8), normal(8, 4), normal(4)
     run = layer(4, rate, kernel, bias)
-    y = quick_jit(jax.vmap(lambda key: run(x, key)))(jax.random.split(KEY, passes))
+    y = jax.jit(jax.vmap(lambda key: run(x, key)))(jax.random.split(KEY, passes))
     # Var of sum_d m_d x_d w_d, with Var m = rate / (1 - rate).
     variance = np.square(x) @ np.square(kernel) * rate / (1 - rate)
     error = np.abs(y.mean(0) - run(x))
@@ -308,7 +304,7 @@ def test_gradients_flow_in_training_through_what_is_kept():
     def loss(x, kernel):
         return jnp.sum(layer(3, 0.4, kernel)(x, KEY, train=True) * cotangent)
 
-    of_x, of_kernel = quick_jit(jax.grad(loss, (0, 1)))(x, kernel)
+    of_x, of_kernel = jax.jit(jax.grad(loss, (0, 1)))(x, kernel)
     np.testing.assert_allclose(of_kernel, (x * mask).T @ cotangent, atol=1e-5)
     np.testing.assert_allclose(of_x, cotangent @ kernel.T * mask, atol=1e-5)
 
@@ -330,7 +326,7 @@ def test_the_rule_of_the_folded_layer(batched):
         for shape, over in zip(shapes, batched, strict=True)
     )
     axes = tuple(0 if over else None for over in batched)
-    y = quick_jit(jax.vmap(masked_dense.masked_dense, axes))(x, mask, kernel)
+    y = jax.jit(jax.vmap(masked_dense.masked_dense, axes))(x, mask, kernel)
     expected = product_of(x, mask, kernel)
     chex.assert_shape(y, (4, 5, 3))
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
@@ -362,15 +358,15 @@ def test_passes_leave_out_what_the_last_layer_drops():
     network = networks.GalCNN(channels=(2, 2), dense=24)
     x = normal(6, 12, 12)
     init, apply = networks.from_linen(network, x)
-    params, _ = init(KEY)
+    params, _ = jax.jit(init)(KEY)
     keys = jax.random.split(KEY, 5)
-    passes = quick_jit(jax.vmap(lambda key: apply(params, {}, x, key)[0]))(keys)
+    passes = jax.jit(jax.vmap(lambda key: apply(params, {}, x, key)[0]))(keys)
     last = jax.tree.map(np.float64, params["DropoutDense_1"])
     for number, key in enumerate(keys):
         features, logits = (
             np.float64(a[number]) for a in (passes.features, passes.logits)
         )
-        alone = quick_jit(lambda key: apply(params, {}, x, key)[0])(key)
+        alone = jax.jit(lambda key: apply(params, {}, x, key)[0])(key)
         np.testing.assert_allclose(logits, alone.logits, atol=1e-5)
         np.testing.assert_allclose(features, alone.features, atol=1e-5)
         # The logits are linear in the mask of the last layer, which they tell.
@@ -394,7 +390,7 @@ def test_the_rule_of_the_folded_layer_inside_itself(inner, outer):
     rule = masked_dense.masked_dense
     for batched in (inner, outer):
         rule = jax.vmap(rule, tuple(0 if over else None for over in batched))
-    y = quick_jit(rule)(*args)
+    y = jax.jit(rule)(*args)
     # Missing axes of length 1 in front, for einsum to broadcast.
     full = [
         v.reshape(4 if one else 1, 2 if two else 1, *shape)
@@ -433,7 +429,7 @@ def test_the_folded_layer_makes_no_masked_copy_of_its_input():
 def test_max_pool_equals_that_of_flax(shape, window):
     stock = lambda x: nn.max_pool(x, (window, window), (window, window))
 
-    @quick_jit
+    @jax.jit
     def both(x):
         result = []
         for pool in (lambda x: max_pool(x, window), stock):
@@ -491,7 +487,7 @@ def test_published_numbers_of_parameters(module, inputs, expected):
 def test_the_family_predicts_and_trains(module):
     x = jax.random.uniform(KEY, (2, 8, 8, 1))
     init, apply = networks.from_linen(module, x)
-    params, state = init(KEY)
+    params, state = jax.jit(init)(KEY)
 
     def loss(params):
         outputs, new = apply(params, state, x, KEY, True)
@@ -500,7 +496,7 @@ def test_the_family_predicts_and_trains(module):
     (_, new), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
     assert jax.tree.structure(new) == jax.tree.structure(state)
     assert all(jnp.any(g != 0) for g in jax.tree.leaves(gradient)[-4:])
-    outputs, _ = apply(params, state, x)
+    outputs, _ = jax.jit(apply)(params, state, x)
     assert outputs.logits.shape == (2, 4) and jnp.isfinite(outputs.logits).all()
 
 
@@ -520,7 +516,7 @@ def test_a_shortcut_is_what_a_block_adds():
 def test_plain_cnn_drops_only_when_asked():
     x = jax.random.uniform(KEY, (1, 12, 12, 1))
     init, apply = networks.from_linen(networks.PlainCNN(3, width=4), x)
-    params, state = init(KEY)
+    params, state = jax.jit(init)(KEY)
     run = jax.jit(lambda key: apply(params, state, x, key, False)[0].logits)
     assert (run(KEY) != run(None)).any()
     np.testing.assert_array_equal(run(KEY), run(KEY))
@@ -567,12 +563,13 @@ def test_the_ranker_reaches_the_trunk_only_while_it_may():
     network = networks.ResNet(width=2, blocks=(1, 1), ranker=True)
     x = normal(4, 8, 8, 1)
     init, apply = networks.from_linen(network, x)
-    params, state = init(KEY)
+    params, state = jax.jit(init)(KEY)
 
+    @jax.jit
     def score(params, share):
         return jnp.sum(apply(params, state, x, trunk_gradient=share)[0].loss_score)
 
-    slope = quick_jit(jax.grad(score))
+    slope = jax.jit(jax.grad(score))
     size = lambda tree: max(
         float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(tree)
     )
@@ -603,7 +600,8 @@ def test_images_are_standardised_by_channel():
 def test_autoencoder_shapes_and_mode(side, channels):
     vae = networks.VAE((side, side, channels), 3, (2, 2, 4, 4))
     init, encode, apply = networks.from_vae(vae)
-    params, state = init(KEY)
+    encode, apply = jax.jit(encode, static_argnums=3), jax.jit(apply)
+    params, state = jax.jit(init)(KEY)
     x, condition = normal(5, side, side, channels), jnp.linspace(0, 1, 5)
     (mean, log_variance, back), after = apply(params, state, x, condition, KEY)
     assert mean.shape == log_variance.shape == (5, 3) and back.shape == x.shape
@@ -637,14 +635,15 @@ def test_autoencoders_that_cannot_be(changes, message):
 
 
 def test_a_decoder_that_needs_a_condition_says_so():
-    _, _, apply = networks.from_vae(networks.VAE((28, 28, 1), 2, (1, 1, 1, 1)))
-    variables = networks.from_vae(networks.VAE((28, 28, 1), 2, (1, 1, 1, 1)))[0](KEY)
+    init, _, apply = networks.from_vae(networks.VAE((28, 28, 1), 2, (1, 1, 1, 1)))
+    variables = jax.eval_shape(init, KEY)
     with pytest.raises(ValueError, match="condition=None; this decoder needs one"):
-        apply(*variables, jnp.zeros((2, 28, 28, 1)), None, KEY)
+        jax.eval_shape(apply, *variables, jnp.zeros((2, 28, 28, 1)), None, KEY)
 
 
 def test_images_of_another_size_are_refused():
     init, encode, _ = networks.from_vae(networks.VAE((28, 28, 1), 2, (1, 1, 1, 1)))
-    variables = init(KEY)
+    variables = jax.eval_shape(init, KEY)
+    encode = jax.jit(encode, static_argnums=3)
     with pytest.raises(ValueError, match=r"x has shape \(2, 32, 32, 1\); expected"):
-        encode(*variables, jnp.zeros((2, 32, 32, 1)), False)
+        encode.eval_shape(*variables, jnp.zeros((2, 32, 32, 1)), False)

@@ -30,12 +30,8 @@ seeds = st.integers(0, 2**32 - 1)
 # Few shapes [S, N, C], because each one compiles.
 shapes = st.sampled_from([(1, 3, 2), (2, 1, 5), (7, 4, 10), (20, 4, 3)])
 
-# Compiled in half the time: what is computed is tested here, not how fast.
-quick_jit = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
-jitted_summarize = quick_jit(summarize)
-jitted_merge = quick_jit(merge)
+jitted_summarize = jax.jit(summarize)
+jitted_merge = jax.jit(merge)
 
 # Four passes, four items, three classes: certain; uncertain and changing its mind;
 # noise that all passes agree on; certain of another class in each pass.
@@ -254,7 +250,7 @@ class Stock(nn.Module):
 def network(module):
     """(x, key=None) -> Outputs of an untrained network."""
     init, apply = networks.from_linen(module, X)
-    params, state = quick_jit(init)(jax.random.key(0))
+    params, state = jax.jit(init)(jax.random.key(0))
     return lambda x, key=None: apply(params, state, x, key, False)[0]
 
 
@@ -270,7 +266,7 @@ def compiled(function, predict, num_samples, *settings):
     def call(key, x, indices):
         return function(predict, key, x, num_samples, indices=indices, **dict(settings))
 
-    return quick_jit(call)
+    return jax.jit(call)
 
 
 def passes(function, num_samples, options=None, *, predict=linear, x=X, key=KEY):
@@ -306,7 +302,7 @@ def test_pass_s_is_the_prediction_with_its_own_key(predict, options):
     # Of each item alone, also for a module that given a batch draws several masks.
     log_p = passes(log_prob_passes, 7, options, predict=predict)
     np.testing.assert_allclose(np.exp(log_p).sum(-1), 1, rtol=1e-5)
-    one = quick_jit(lambda item, key: jax.nn.log_softmax(predict(item, key).logits)[0])
+    one = jax.jit(lambda item, key: jax.nn.log_softmax(predict(item, key).logits)[0])
     for s in range(7):
         for i in range(len(X)):
             key = jax.random.fold_in(KEY, s)
@@ -318,7 +314,7 @@ def test_pass_s_is_the_prediction_with_its_own_key(predict, options):
 def test_a_folded_mask_is_that_of_the_whole_batch():
     predict = network(Folded())
     log_p = passes(log_prob_passes, 7, predict=predict)
-    one = quick_jit(lambda x, key: jax.nn.log_softmax(predict(x, key).logits))
+    one = jax.jit(lambda x, key: jax.nn.log_softmax(predict(x, key).logits))
     for s in range(7):
         whole = one(X, jax.random.fold_in(KEY, s))
         np.testing.assert_allclose(log_p[s], whole, atol=1e-5)
@@ -383,7 +379,7 @@ def test_jit_equals_eager():
 def test_passes_under_vmap_over_keys():
     keys = jax.random.split(KEY, 3)
     score = lambda key: predict_passes(linear, key, X, 21)
-    over_keys = quick_jit(jax.vmap(score))(keys)
+    over_keys = jax.jit(jax.vmap(score))(keys)
     for i, key in enumerate(keys):
         one = passes(predict_passes, 21, key=key)
         assert_close(jax.tree.map(lambda leaf, i=i: leaf[i], over_keys), one)
@@ -433,7 +429,7 @@ def test_members_equal_a_loop(members):
     def predict(variables, x):
         return Outputs(logits=x @ variables["kernel"] + variables["bias"][None])
 
-    stats = quick_jit(lambda v, x: predict_members(predict, v, x))(variables, X)
+    stats = jax.jit(lambda v, x: predict_members(predict, v, x))(variables, X)
     logits = [
         predict(jax.tree.map(lambda v, s=s: v[s], variables), X).logits
         for s in range(members)

@@ -70,9 +70,10 @@ for masks in ("shared", "independent"):
 
 
 def start(folder, processes, process, port, devices):
+    flags = f"--xla_force_host_platform_device_count={devices}"
     environment = {
         **os.environ,
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {flags}",
         "JAX_PLATFORMS": "cpu",
     }
     arguments = [str(value) for value in (processes, process, port, folder)]

@@ -17,11 +17,6 @@ N, PIXELS, HIDDEN, CLASSES = 40, 5, 6, 3
 INITIAL, K, ROUNDS, CANDIDATES = jnp.array([3, 17, 29]), 4, 3, 25
 SAMPLES, CONFIGURATIONS = 7, 12
 
-# Compiled in half the time: what is computed is tested here, not how fast.
-quick_jit = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
-
 
 def make_data() -> Data:
     rng = np.random.default_rng(0)
@@ -69,7 +64,7 @@ def run(strategy: Strategy, propose, model=None):
     # Once for the rounds, and once for the shapes of the last one, which buys nothing.
     counted = strategy._replace(select=chex.assert_max_traces(select, n=2))
     parts = dict(initial=INITIAL, k=K, rounds=ROUNDS, propose=propose, observe=observe)
-    return quick_jit(
+    return jax.jit(
         lambda key, data: loop.run(key, model or learner(), counted, data, **parts)
     )(KEY, make_data())
 
@@ -182,7 +177,7 @@ def test_prediction_in_batches_changes_nothing(name):
     bought = []
     for batch_size in (None, 1, 7, 100):
         select = make(batch_size=batch_size).select
-        acquisition, _ = quick_jit(select, static_argnums=3)(KEY, (), make_view(), K)
+        acquisition, _ = jax.jit(select, static_argnums=3)(KEY, (), make_view(), K)
         bought.append(acquisition.indices.tolist())
     assert bought[1:] == bought[:1] * 3 and min(bought[0]) >= 0
 
@@ -211,9 +206,7 @@ def test_a_model_without_features_is_told_so(name):
 def test_strategies_have_neither_state_nor_scores(make, by_hand):
     strategy, view = make(), make_view()
     state = strategy.init(KEY, view.data, view.pool)
-    acquisition, state = quick_jit(strategy.select, static_argnums=3)(
-        KEY, state, view, K
-    )
+    acquisition, state = jax.jit(strategy.select, static_argnums=3)(KEY, state, view, K)
     assert isinstance(acquisition, Acquisition) and acquisition.scores is None
     assert state == ()
     chex.assert_type(acquisition.indices, jnp.int32)
@@ -230,7 +223,7 @@ def test_coreset_covers_what_is_labelled():
     )
     data = Data(x, jnp.zeros(5, jnp.int32))
     parts = dict(k=1, rounds=3, propose=pool.everything())
-    state, _ = quick_jit(
+    state, _ = jax.jit(
         lambda key, data: loop.run(
             key, model, strategies.coreset(), data, initial=jnp.array([4]), **parts
         )
@@ -259,7 +252,7 @@ def buy(strategy, probabilities, *, initial, k, propose=None):
     """Indices bought in each round, and the last state of the strategy."""
     _, number, _ = np.shape(probabilities)
     data = Data(jnp.arange(number)[:, None], jnp.zeros(number, jnp.int32))
-    state, infos = quick_jit(
+    state, infos = jax.jit(
         lambda key, data: loop.run(
             key,
             scripted(probabilities),
@@ -298,7 +291,7 @@ def select_after(strategy, before, now, k):
             jnp.arange(items, dtype=jnp.int32),
             jnp.ones(items, bool),
         )
-        picks, state = quick_jit(strategy.select, static_argnums=3)(KEY, state, view, k)
+        picks, state = jax.jit(strategy.select, static_argnums=3)(KEY, state, view, k)
     return picks
 
 
@@ -458,9 +451,7 @@ def test_features_of_ones_own_need_no_model(labeled, batch_size):
         ),
     }
     for make, picks in expected.items():
-        acquisition, _ = quick_jit(make(**own).select, static_argnums=3)(
-            KEY, (), view, K
-        )
+        acquisition, _ = jax.jit(make(**own).select, static_argnums=3)(KEY, (), view, K)
         assert acquisition.indices.tolist() == picks.tolist() and min(picks) >= 0
 
 
@@ -492,7 +483,7 @@ def balance(labels, p, k):
         jnp.arange(number, items, dtype=jnp.int32),
         jnp.ones(len(p), bool),
     )
-    select = quick_jit(strategies.class_balanced().select, static_argnums=3)
+    select = jax.jit(strategies.class_balanced().select, static_argnums=3)
     picks, state = select(KEY, (), view, k)
     assert state == ()
     np.testing.assert_allclose(picks.scores, p.max(axis=1), rtol=1e-6)

@@ -1,6 +1,5 @@
 """TypiClust against plain Python, brute force, and groups that anyone can see."""
 
-import functools
 import itertools
 import math
 
@@ -17,14 +16,10 @@ KEY = jax.random.key(0)
 N, D, K = 24, 3, 5
 NOBODY, EVERYBODY = np.zeros(N, bool), np.ones(N, bool)
 
-# Compiled in half the time: what is computed is tested here, not how fast.
-quick_jit = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
-typical = quick_jit(typicality.typical, static_argnames=("k", "max_clusters"))
+typical = jax.jit(typicality.typical, static_argnames=("k", "max_clusters"))
 
 
-@quick_jit
+@jax.jit
 def k_means(key, features, members, number):
     """Clusters of the items; as many slots as items, and -1 for no cluster."""
     size = members.size
@@ -107,7 +102,7 @@ def test_picks_are_those_made_one_by_one(seed, whole):
 def test_few_clusters_in_small_blocks(monkeypatch):
     """More picks than clusters, so that all of them are gone through in turn."""
     monkeypatch.setattr(typicality, "BLOCKS", typicality.Blocks(items=7, centers=2))
-    select = quick_jit(
+    select = jax.jit(
         lambda key, features, covered, available: typicality.typical(
             key, features, N, covered=covered, available=available, max_clusters=3
         )
@@ -240,7 +235,7 @@ def test_seeds_are_drawn_by_the_squared_distance(monkeypatch):
     features = jnp.array([[0.0], [1], [3], [9]])
     members, draws = jnp.arange(4) < 3, 4_000
     seeds = lambda key: typicality._seeds(key, features, members, 2, 2)
-    centers, count = quick_jit(jax.vmap(seeds))(jax.random.split(KEY, draws))
+    centers, count = jax.jit(jax.vmap(seeds))(jax.random.split(KEY, draws))
     assert set(count.tolist()) == {2}
     pairs, times = np.unique(centers[..., 0], axis=0, return_counts=True)
     x = np.array([0.0, 1, 3])

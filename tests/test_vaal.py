@@ -14,9 +14,6 @@ from jal.types import Data, Outputs, View
 
 KEY = jax.random.key(0)
 SIDE, LATENT = 28, 4
-quick_jit = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
 
 
 def parts(conditioned, latent=LATENT, channels=(2, 2, 4, 4)):
@@ -92,8 +89,8 @@ def test_the_losses_of_a_step(conditioned, reduction):
         adversary_optimizer=optax.sgd(0.2),
     )
     init, step = vaal.make_step(vae, adversary, options)
-    state, b = init(KEY), batch(conditioned)
-    after, metrics = quick_jit(step)(KEY, state, b)
+    state, b = jax.jit(init)(KEY), batch(conditioned)
+    after, metrics = jax.jit(step)(KEY, state, b)
 
     def objective(params):
         total, averages, logits, parts = 0.0, state.averages, [], []
@@ -112,9 +109,9 @@ def test_the_losses_of_a_step(conditioned, reduction):
         fooling = -sum(jnp.mean(jnp.log(jax.nn.sigmoid(values))) for values in logits)
         return total + 0.7 * fooling, (averages, fooling, parts)
 
-    gradients, (averages, fooling, terms) = quick_jit(
-        jax.grad(objective, has_aux=True)
-    )(state.vae)
+    gradients, (averages, fooling, terms) = jax.jit(jax.grad(objective, has_aux=True))(
+        state.vae
+    )
     close = functools.partial(chex.assert_trees_all_close, rtol=1e-3, atol=1e-5)
     moved = jax.tree.map(lambda p, g: p - 0.1 * g, state.vae, gradients)
     close(after.vae, moved)
@@ -123,7 +120,8 @@ def test_the_losses_of_a_step(conditioned, reduction):
     close(metrics["reconstruction"], (terms[0][0] + terms[1][0]) / 2)
     close(metrics["kl"], (terms[0][1] + terms[1][1]) / 2)
 
-    means = [vae.encode(after.vae, after.averages, x, True)[0] for x in b[:2]]
+    encode = jax.jit(vae.encode, static_argnums=3)
+    means = [encode(after.vae, after.averages, x, True)[0] for x in b[:2]]
 
     def of_adversary(params):
         labeled, unlabeled = (
@@ -132,7 +130,7 @@ def test_the_losses_of_a_step(conditioned, reduction):
         )
         return -jnp.mean(jnp.log(labeled)) - jnp.mean(jnp.log(1 - unlabeled))
 
-    value, gradients = jax.value_and_grad(of_adversary)(state.adversary)
+    value, gradients = jax.jit(jax.value_and_grad(of_adversary))(state.adversary)
     moved = jax.tree.map(lambda p, g: p - 0.2 * g, state.adversary, gradients)
     close(after.adversary, moved)
     close(metrics["discrimination"], value)
@@ -146,7 +144,7 @@ def test_two_steps_of_the_autoencoder_before_one_of_the_discriminator():
     )
     init, step = vaal.make_step(vae, adversary, options)
     images = jax.random.normal(KEY, (2, 5, 3))
-    state, _ = quick_jit(step)(KEY, init(KEY), vaal.Batch(*images))
+    state, _ = jax.jit(step)(KEY, init(KEY), vaal.Batch(*images))
     assert int(state.averages) == 4  # both kinds of images in each step
     assert int(state.vae_optimizer[1].count) == 2
     assert int(state.adversary_optimizer[1].count) == 1
@@ -155,11 +153,11 @@ def test_two_steps_of_the_autoencoder_before_one_of_the_discriminator():
 def test_step_in_a_scan_is_the_step_outside():
     init, step = vaal.make_step(*parts(True))
     b, keys = batch(True), jax.random.split(KEY, 3)
-    start = init(KEY)
-    together, _ = quick_jit(
+    start = jax.jit(init)(KEY)
+    together, _ = jax.jit(
         lambda start, b: jax.lax.scan(lambda s, key: step(key, s, b), start, keys)
     )(start, b)
-    alone, one = start, quick_jit(step)
+    alone, one = start, jax.jit(step)
     for key in keys:
         alone, _ = one(key, alone, b)
     chex.assert_trees_all_close(together, alone, rtol=1e-3, atol=1e-4)
@@ -216,7 +214,7 @@ def image_strategy(conditioned=False, steps=2, **changes):
 
 
 def select(strategy, view, k=3):
-    choose = quick_jit(strategy.select, static_argnums=3)
+    choose = jax.jit(strategy.select, static_argnums=3)
     return choose(KEY, (), view, k)[0]
 
 
@@ -251,7 +249,7 @@ def test_the_number_of_labels_is_not_part_of_the_shape():
     """One compilation, whatever the number of labels and of steps."""
     chex.clear_trace_counter()
     strategy = image_strategy(steps=vaal.epochs_of(0.5, batch_size=4))
-    choose = quick_jit(chex.assert_max_traces(strategy.select, n=1), static_argnums=3)
+    choose = jax.jit(chex.assert_max_traces(strategy.select, n=1), static_argnums=3)
     for number in (3, 5):
         view = image_view(labeled=np.arange(number), capacity=9)
         acquisition, _ = choose(KEY, (), view, 3)
