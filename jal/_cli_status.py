@@ -185,7 +185,10 @@ def _interval(measured) -> str:
 
 def amount(value: float, unit: str) -> str:
     """Time or money, as a person would write it."""
-    return duration(value) if unit == "seconds" else f"{value:,.2f}"
+    if unit == "seconds":
+        return duration(value)
+    # A label may cost less than a cent.
+    return f"{value:,.2f}" if value >= 1 else f"{value:.3g}"
 
 
 def duration(seconds: float) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from jal._cli_status import amount
 from jal.cli import app
 from jal.label_store import LabelStore
 
@@ -305,3 +306,16 @@ def test_an_init_that_failed_can_be_repeated(lab):
     jal(*init, "a,b")
     assert "is not empty" not in jal(*init, "a,b", code=2)
     assert "batch 1: 2 items" in jal("ask", "b", "-k", 2)
+
+
+@pytest.mark.parametrize(
+    "value, unit, text",
+    [
+        (0.003, "cost", "0.003"),
+        (0, "cost", "0"),
+        (1234.5, "cost", "1,234.50"),
+        (90, "seconds", "2 min"),
+    ],
+)
+def test_amounts_as_a_person_writes_them(value, unit, text):
+    assert amount(value, unit) == text
