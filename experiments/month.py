@@ -1,25 +1,14 @@
 """A month of labelling with simulated annotators, and what asking by their time saves.
 
 `endurance` labels 30 batches of Fashion-MNIST through `jal.session`: two annotators who
-err and are slow on some images, whose answers come late, twice and in any order, and a
-process that is killed again and again. `cost` compares asking by information alone with
-asking by information per second.
-
-The annotators, as they were written down before anything was run:
-
-* What they say is wrong with a probability of the image's own, drawn from a Beta
-  distribution with the mean (.048) and SD (.100) of how often people err on an image of
-  CIFAR-10H; the wrong label is that of the class most alike (`LIKE`).
-* The median time of an image is `BASE` of its class, 2 to 8 seconds, more for classes
-  that are easily confused, plus .02 seconds for each pixel of its outline; the time of
-  an answer is log-normal about it, sigma .4.
+err and are slow on some images (`experiments.month_people`), whose answers come late,
+twice and in any order, and a process that is killed again and again. `cost` compares
+asking by information alone with asking by information per second.
 
 Run `python -m experiments.month`.
 """
 
 import contextlib
-import dataclasses
-import functools
 import os
 import shlex
 import signal
@@ -27,123 +16,24 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import typer
-from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
-from experiments import datasets, paired, runs
-from jal import acquisition, cost, driver, files, learners, networks, plots, strategies
-from jal import pool as pools
+from experiments import month_people, runs
+from experiments.month_cost import Arm, figure, run_arm, summarize, table
+from experiments.month_people import SECONDS, Config, annotation, people
+from experiments.month_recipe import keep_compiled, recipe
+from jal import files, plots
 from jal.annotations import Annotation
-from jal.session import Recipe, Session
+from jal.session import Session
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
 )
 OUT = Path("outputs/month")
-ERROR_MEAN, ERROR_SD = 0.048, 0.100
-# T-shirt, trouser, pullover, dress, coat, sandal, shirt, sneaker, bag, ankle boot: how
-# easily confused, 0 to 9, and with what.
-RANKS = (6, 0, 8, 5, 7, 4, 9, 3, 1, 2)
-LIKE = (6, 3, 4, 0, 2, 7, 0, 9, 5, 7)
-BASE = cost.class_base_cost(RANKS, low=2.0, high=8.0)
-OUTLINE, SIGMA = 0.02, 0.4
-ANNOTATORS = ("ann", "bob")
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """The protocol of both parts.
-
-    Attributes:
-      data: name of the data set, or path of an .npz file.
-      items: of the pool, drawn at random from the training images.
-      k: items of a batch.
-      rounds: batches.
-      test: held-out labels that measure accuracy; 0 for none.
-      late: share of a batch's answers that come after the next batch was asked for.
-      steps: of Adam, batches of 32, from scratch for every batch.
-      passes: with dropout.
-      candidates: of a round, drawn at random.
-    """
-
-    data: str = "fashion_mnist"
-    items: int = 20_000
-    k: int = 50
-    rounds: int = 30
-    test: int = 0
-    late: float = 0.1
-    steps: int = 200
-    passes: int = 10
-    candidates: int = 2000
-
-
-class People(NamedTuple):
-    """What annotators would say of each item of a pool (N items).
-
-    Attributes:
-      images: [N, 28, 28, 1] uint8.
-      truth: [N] classes.
-      said: [A, N] classes, of each annotator.
-      seconds: [A, N].
-    """
-
-    images: np.ndarray
-    truth: np.ndarray
-    said: np.ndarray
-    seconds: np.ndarray
-
-
-@functools.cache
-def people(config: Config, seed: int, data_dir: str | None) -> People:
-    """A pool, and its annotators."""
-    items = config.items
-    data = datasets.load(config.data, data_dir=data_dir, progress=False)
-    rng = np.random.default_rng(seed)
-    rows = rng.permutation(len(data.labels))[:items]
-    images, truth = data.images[rows], data.labels[rows]
-    concentration = ERROR_MEAN * (1 - ERROR_MEAN) / ERROR_SD**2 - 1
-    hardness = rng.beta(
-        ERROR_MEAN * concentration, (1 - ERROR_MEAN) * concentration, items
-    )
-    wrong = rng.random((len(ANNOTATORS), items)) < hardness
-    said = np.where(wrong, np.array(LIKE)[truth], truth)
-    median = cost.annotation_cost(
-        jnp.asarray(images), jnp.asarray(truth), base=jnp.asarray(BASE), slope=OUTLINE
-    )
-    noise = rng.normal(0, SIGMA, (len(ANNOTATORS), items))
-    seconds = np.round(np.asarray(median) * np.exp(noise), 3)
-    return People(images, truth, said, seconds)
-
-
-@functools.cache
-def recipe(config: Config) -> Recipe:
-    """A small CNN and BALD; the cost is learned by a network of the same kind."""
-    example = np.zeros((1, 28, 28, 1), np.uint8)
-    options: Any = dict(steps=config.steps, batch_size=32)
-    learner = learners.supervised(
-        *networks.from_linen(networks.small_cnn(), example), optax.adam(1e-3), **options
-    )
-    cost_learner = learners.regressor(
-        *networks.from_linen(networks.small_cnn(None), example),
-        optax.adam(1e-3),
-        log_targets=True,
-        **options,
-    )
-    return Recipe(
-        learner,
-        lambda beta: strategies.from_scores(
-            acquisition.bald, num_samples=config.passes, beta=beta, batch_size=500
-        ),
-        cost_learner,
-        propose=pools.random_subset(min(config.candidates, config.items // 2)),
-    )
 
 
 def answers(config: Config, number: int, items: np.ndarray):
@@ -157,18 +47,6 @@ def answers(config: Config, number: int, items: np.ndarray):
         who = range(2) if place % 10 == 0 else [int(rng.integers(2))]
         found += [(each, item, bool(rng.random() < config.late)) for each in who]
     return found
-
-
-def annotation(world: People, who: int, item: int) -> Annotation:
-    return Annotation(
-        item,
-        int(world.said[who, item]),
-        ANNOTATORS[who],
-        float(world.seconds[who, item]),
-    )
-
-
-# Endurance.
 
 
 def work(folder: Path, config: Config, disorder: int | None) -> None:
@@ -226,12 +104,6 @@ def work(folder: Path, config: Config, disorder: int | None) -> None:
             ended(f"asked {len(batches) + 1}")
 
 
-def _keep_compiled(folder: Path) -> None:
-    """What one process compiles the next ones need not."""
-    jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-
-
 def state_of(folder: Path, config: Config) -> dict:
     """Everything that must be the same: answers, batches, predictions."""
     world = people(config, 0, None)
@@ -259,7 +131,7 @@ def worker(
 ) -> None:
     """One life of the process that is killed."""
     config = Config(data, items=items, k=k, rounds=rounds)
-    _keep_compiled(folder.parent / "compiled")
+    keep_compiled(folder.parent / "compiled")
     folder.mkdir(parents=True, exist_ok=True)
     work(folder, config, None if disorder < 0 else disorder)
 
@@ -368,145 +240,19 @@ def _same(a, b) -> bool:
     return files.as_json(a) == files.as_json(b)
 
 
-# What asking by their time saves.
-
-
-class Arm(NamedTuple):
-    """One way to ask.
-
-    Attributes:
-      name: in tables and file names.
-      beta: exponent of the predicted time.
-    """
-
-    name: str
-    beta: float
-
-
-def run_arm(
-    config: Config, arm: Arm, seed: int, folder: Path, data_dir: str | None = None
-) -> dict:
-    """One session from the first batch to the last.
-
-    Args:
-      config: the protocol.
-      arm: the beta.
-      seed: of pool, annotators and session.
-      folder: of this session; receives `record.json` at last.
-      data_dir: TFDS directory.
-
-    Returns:
-      Accuracy on held-out labels and seconds told, by batch.
-    """
-    code = runs.commit()
-    _keep_compiled(folder.parent.parent / "compiled")
-    world, made = people(config, seed, data_dir), recipe(config)
-    folder.mkdir(parents=True, exist_ok=True)
-    identity = {"config": dataclasses.asdict(config)}
-    files.write_json(folder / driver.RUN_FILE, identity)
-    try:
-        session = Session.open(folder, world.images, made)
-    except FileNotFoundError:
-        session = Session.create(
-            folder,
-            world.images,
-            made,
-            classes=[f"class {c}" for c in range(10)],
-            seed=seed,
-        )
-    # Told once more, in case the process died in between; it changes nothing.
-    for batch in session.store.batches():
-        _answer(session, world, batch)
-    if not session.store.batches():
-        _answer(session, world, session.ask(config.test, test=True))
-    while len(session.store.batches()) <= config.rounds:
-        batch = session.ask(config.k, beta=arm.beta if _has_labels(session) else 0.0)
-        _answer(session, world, batch)
-        files.append_line(folder / driver.ROUNDS_FILE, {"batch": batch.number})
-    session.ask(1, beta=arm.beta)  # measures the last model
-    batches, labels = session.store.batches(), session.store.labels()
-    seconds = np.cumsum(
-        [np.nansum(labels.seconds[b.items]) for b in batches if b.purpose == "train"]
-    )
-    rounds = session.status().rounds
-    record = files.as_json(
-        {
-            "arm": arm.name,
-            "seed": seed,
-            "beta": arm.beta,
-            "accuracy": [each.accuracy for each in rounds],
-            "labels": [each.labels for each in rounds],
-            "seconds": seconds[: len(rounds)],
-            "commit": code,
-        }
-    )
-    files.write_json(folder / "record.json", record)
-    return record
-
-
-def _answer(session: Session, world: People, batch: Any) -> None:
-    """True labels, without a time, of what measures: it costs all arms the same."""
-    items = batch.items if hasattr(batch, "items") else batch.indices
-    if batch.purpose == "test":
-        session.tell(items, world.truth[items])
-    else:
-        session.store.tell([annotation(world, 0, int(item)) for item in items])
-
-
-def _has_labels(session: Session) -> bool:
-    return session.status().labeled > 0
-
-
-def smooth(values) -> np.ndarray:
-    """Running mean of three, of two at the ends."""
-    padded = np.pad(np.asarray(values, float), 1, constant_values=np.nan)
-    return np.nanmean(np.stack([padded[:-2], padded[1:-1], padded[2:]]), axis=0)
-
-
-def seconds_to(record: dict, accuracy: float) -> float:
-    """Seconds when the smoothed accuracy first is reached, between batches linearly."""
-    curve, seconds = smooth(record["accuracy"]), np.asarray(record["seconds"], float)
-    first = int(np.argmax(curve >= accuracy))
-    if first == 0:
-        return float(seconds[0])
-    low, high = curve[first - 1], curve[first]
-    share = (accuracy - low) / (high - low)
-    return float(seconds[first - 1] + share * (seconds[first] - seconds[first - 1]))
-
-
-def summarize(records: list[dict], base: str = "beta 0") -> dict:
-    """Time of each arm against that of beta = 0, to the same accuracy, by seed.
-
-    The accuracy is the highest that both reach with that seed: the lower one of their
-    best smoothed accuracies.
-    """
-    arms: dict[str, dict[int, dict]] = {}
-    for record in records:
-        arms.setdefault(record["arm"], {})[record["seed"]] = record
-    found = {}
-    for name, by_seed in arms.items():
-        ratios, ends = {}, {}
-        for seed, record in by_seed.items():
-            other = arms[base][seed]
-            target = min(smooth(r["accuracy"]).max() for r in (record, other))
-            ratios[seed] = seconds_to(record, target) / seconds_to(other, target) - 1
-            ends[seed] = record["seconds"][-1]
-        found[name] = {
-            "time_to_the_same_accuracy": paired.mean_interval(ratios.values()),
-            "by_seed": ratios,
-            "seconds": paired.mean_interval(ends.values()),
-            "accuracy": paired.mean_interval(
-                smooth(r["accuracy"])[-1] for r in by_seed.values()
-            ),
-        }
-    return found
-
-
 @app.command(name="cost")
 def compare_cost(
+    data: Annotated[str, typer.Option(help="Of the images.")] = "fashion_mnist",
+    times: Annotated[str, typer.Option(help=f"Classes': {', '.join(SECONDS)}.")] = (
+        "unrelated"
+    ),
     betas: Annotated[str, typer.Option(help="Besides 0; separated by commas.")] = "0.3",
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each.")] = 5,
+    seeds: Annotated[int, typer.Option(min=2, help="Runs of each.")] = 5,
+    first_seed: Annotated[int, typer.Option(min=0, help="The others follow.")] = 0,
     rounds: Annotated[int, typer.Option(min=2, help="Batches.")] = 20,
+    steps: Annotated[int, typer.Option(min=1, help="Of training.")] = Config.steps,
+    passes: Annotated[int, typer.Option(min=2, help="With dropout.")] = Config.passes,
+    test: Annotated[int, typer.Option(min=10, help="Items that measure.")] = 2000,
     workers: Annotated[int, typer.Option(min=0, help="0: one a core.")] = 0,
     out: Out = OUT,
     data_dir: DataDir = None,
@@ -515,14 +261,18 @@ def compare_cost(
 
     Example: python -m experiments.month cost --betas 0.3,0.5 --seeds 5
     """
-    config = Config(rounds=rounds, test=2000)
+    config = Config(
+        data, rounds=rounds, test=test, times=times, steps=steps, passes=passes
+    )
+    month_people.base_seconds(times, first_seed)
+    chosen = range(first_seed, first_seed + seeds)
     arms = [Arm("beta 0", 0.0)]
     arms += [Arm(f"beta {b}", float(b)) for b in betas.split(",")]
     records = runs.run_all(
         run_arm,
         config,
         arms,
-        range(seeds),
+        chosen,
         out / "cost",
         workers=workers or len(runs.cores()),
         data_dir=data_dir,
@@ -530,45 +280,14 @@ def compare_cost(
     summary = summarize(records)
     content = {
         "command": f"python -m experiments.month {shlex.join(sys.argv[1:])}",
-        **runs.provenance(config, range(seeds)),
+        **runs.provenance(config, chosen),
         "summary": summary,
         "records": records,
     }
     files.write_json(out / "cost.json", content)
-    rows = [
-        [
-            name,
-            paired.value_text(paired.scaled(each["seconds"], 1 / 60), ".0f"),
-            paired.value_text(each["accuracy"], ".1%"),
-            paired.value_text(each["time_to_the_same_accuracy"], "+.1%"),
-        ]
-        for name, each in summary.items()
-    ]
-    header = ["arm", "minutes in all", "accuracy", "time to the same accuracy"]
-    print("\n".join(paired.table(header, rows)))
+    print("\n".join(table(summary)))
     plots.save(figure(records), out / "cost.png")
     print(f"wrote {out / 'cost.json'} and .png")
-
-
-def figure(records: list[dict]) -> Figure:
-    """Accuracy by minutes of annotation, one line a run."""
-    drawn = Figure(figsize=(6.4, 4.2), layout="constrained")
-    axes = drawn.subplots()
-    names = list(dict.fromkeys(record["arm"] for record in records))
-    for number, name in enumerate(names):
-        for place, record in enumerate(r for r in records if r["arm"] == name):
-            minutes = np.asarray(record["seconds"]) / 60
-            axes.plot(
-                minutes,
-                100 * smooth(record["accuracy"]),
-                color=f"C{number}",
-                alpha=0.7,
-                label=name if place == 0 else None,
-            )
-    axes.set_xlabel("minutes of annotation told")
-    axes.set_ylabel("accuracy on 2,000 held-out labels, %")
-    axes.legend(frameon=False)
-    return drawn
 
 
 if __name__ == "__main__":

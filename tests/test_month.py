@@ -5,8 +5,8 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import month
-from experiments.month import Config
+from experiments import month, month_cost, month_people
+from experiments.month_people import Config
 from jal import acquisition, learners, strategies
 from jal.session import Recipe
 from jal.types import Outputs
@@ -26,18 +26,19 @@ def config(tmp_path):
 
 
 def test_annotators_are_as_described(config):
-    world = month.people(config, 0, None)
+    world = month_people.people(config, 0, None)
     assert world.images.shape == (300, 28, 28, 1) and world.said.shape == (2, 300)
     wrong = world.said != world.truth
     assert 0.01 < wrong.mean() < 0.12
     assert (
-        world.said[wrong] == np.array(month.LIKE)[np.tile(world.truth, (2, 1))[wrong]]
+        world.said[wrong]
+        == np.array(month_people.LIKE)[np.tile(world.truth, (2, 1))[wrong]]
     ).all()
-    assert (np.array(month.LIKE) != np.arange(10)).all()
-    assert sorted(month.RANKS) == list(range(10))
+    assert (np.array(month_people.LIKE) != np.arange(10)).all()
+    assert sorted(month_people.RANKS) == list(range(10))
     # Log-normal about the median of class and outline: the two answers differ by noise.
     noise = np.diff(np.log(world.seconds), axis=0)
-    assert noise.std() == pytest.approx(np.sqrt(2) * month.SIGMA, rel=0.15)
+    assert noise.std() == pytest.approx(np.sqrt(2) * month_people.SIGMA, rel=0.15)
     by_class = [np.log(world.seconds[:, world.truth == c]).mean() for c in (1, 6)]
     assert by_class[0] < by_class[1]
 
@@ -72,10 +73,39 @@ def test_disorder_has_no_effect(config, tmp_path, monkeypatch):
 
 def test_seconds_to_an_accuracy():
     record = {"accuracy": [0.1, 0.4, 0.4, 0.7], "seconds": [10, 20, 30, 40]}
-    np.testing.assert_allclose(month.smooth(record["accuracy"]), [0.25, 0.3, 0.5, 0.55])
-    assert month.seconds_to(record, 0.2) == 10
-    assert month.seconds_to(record, 0.4) == pytest.approx(25)
-    assert month.seconds_to(record, 0.55) == pytest.approx(40)
+    np.testing.assert_allclose(
+        month_cost.smooth(record["accuracy"]), [0.25, 0.3, 0.5, 0.55]
+    )
+    assert month_cost.seconds_to(record, 0.2) == 10
+    assert month_cost.seconds_to(record, 0.4) == pytest.approx(25)
+    assert month_cost.seconds_to(record, 0.55) == pytest.approx(40)
+    with pytest.raises(ValueError, match="accuracy = 0.6 is never reached"):
+        month_cost.seconds_to(record, 0.6)
+
+
+def test_time_is_compared_over_all_accuracies():
+    """Twice the time to the first half of the gain, the same time to the second."""
+    curve = np.linspace(0, 1, 101)
+    base = {"accuracy": curve, "seconds": 1.0 + np.arange(101)}
+    late = {"accuracy": curve, "seconds": base["seconds"] * np.where(curve < 0.5, 2, 1)}
+    over, last = month_cost.relative_time(late, base)
+    assert last == pytest.approx(0, abs=1e-9)
+    assert over == pytest.approx(np.log(2) / 2, rel=0.1)
+    assert month_cost.relative_time(base, late)[0] == pytest.approx(-over)
+
+
+def test_times_of_classes():
+    told = month_people.base_seconds
+    np.testing.assert_allclose(told("alike", 0), told("alike", 1))
+    assert (
+        np.argsort(told("alike", 0)).tolist() == np.argsort(month_people.RANKS).tolist()
+    )
+    drawn = [told("unrelated", seed) for seed in range(3)]
+    for seconds in drawn:
+        np.testing.assert_allclose(np.sort(seconds), np.linspace(2, 20, 10))
+    assert not np.array_equal(drawn[0], drawn[1])
+    with pytest.raises(ValueError, match="times = 'soon', choose one of alike"):
+        told("soon", 0)
 
 
 def test_the_time_saved_is_found():
@@ -93,8 +123,10 @@ def test_the_time_saved_is_found():
                 "seconds": 0.8 * seconds,
             },
         ]
-    found = month.summarize(records)
-    assert found["beta 0"]["time_to_the_same_accuracy"]["mean"] == 0
-    saved = found["beta 1"]["time_to_the_same_accuracy"]
-    np.testing.assert_allclose([saved["mean"], *saved["interval"]], -0.2, atol=1e-9)
-    assert month.figure(records).axes
+    found = month_cost.summarize(records)
+    for measure in ("time", "time_to_the_last"):
+        assert found["beta 0"][measure]["mean"] == 0
+        saved = found["beta 1"][measure]
+        np.testing.assert_allclose([saved["mean"], *saved["interval"]], -0.2, atol=1e-9)
+    assert "-20.0%" in month_cost.table(found)[-1]
+    assert month_cost.figure(records).axes

@@ -1,0 +1,126 @@
+"""Two annotators who err and take their time: what a simulated month asks.
+
+The annotators, as they were written down before anything was run:
+
+* What they say is wrong with a probability of the image's own, drawn from a Beta
+  distribution with the mean (.048) and SD (.100) of how often people err on an image of
+  CIFAR-10H; the wrong label is that of the class most alike (`LIKE`).
+* The median time of an image is that of its class plus .02 seconds for each pixel of
+  its outline; the time of an answer is log-normal about it, sigma .4. `Config.times`
+  says which class takes how long:
+  "alike": 2 to 8 seconds, more for classes that are easily confused (`RANKS`);
+  "unrelated": 2 to 20 seconds in equal steps, by an order of the classes that is drawn
+  from the seed, so that time says nothing of difficulty.
+"""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import datasets
+from jal import cost
+from jal.annotations import Annotation
+
+ERROR_MEAN, ERROR_SD = 0.048, 0.100
+# T-shirt, trouser, pullover, dress, coat, sandal, shirt, sneaker, bag, ankle boot: how
+# easily confused, 0 to 9, and with what.
+RANKS = (6, 0, 8, 5, 7, 4, 9, 3, 1, 2)
+LIKE = (6, 3, 4, 0, 2, 7, 0, 9, 5, 7)
+SECONDS = {"alike": (2.0, 8.0), "unrelated": (2.0, 20.0)}
+OUTLINE, SIGMA = 0.02, 0.4
+ANNOTATORS = ("ann", "bob")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The protocol of both parts.
+
+    Attributes:
+      data: name of the data set, or path of an .npz file.
+      items: of the pool, drawn at random from the training images.
+      k: items of a batch.
+      rounds: batches.
+      times: how long classes take: "alike" or "unrelated", as above.
+      test: held-out labels that measure accuracy; 0 for none.
+      late: share of a batch's answers that come after the next batch was asked for.
+      steps: of Adam, batches of 32, from scratch for every batch.
+      passes: with dropout.
+      candidates: of a round, drawn at random.
+    """
+
+    data: str = "fashion_mnist"
+    items: int = 20_000
+    k: int = 50
+    rounds: int = 30
+    times: str = "alike"
+    test: int = 0
+    late: float = 0.1
+    steps: int = 200
+    passes: int = 10
+    candidates: int = 2000
+
+
+class People(NamedTuple):
+    """What annotators would say of each item of a pool (N items).
+
+    Attributes:
+      images: [N, 28, 28, 1] uint8.
+      truth: [N] classes.
+      said: [A, N] classes, of each annotator.
+      seconds: [A, N].
+    """
+
+    images: np.ndarray
+    truth: np.ndarray
+    said: np.ndarray
+    seconds: np.ndarray
+
+
+def base_seconds(times: str, seed: int) -> np.ndarray:
+    """[C] median seconds of the classes, before the outline's.
+
+    Raises:
+      ValueError: unknown `times`.
+    """
+    if times not in SECONDS:
+        raise ValueError(f"times = {times!r}, choose one of {', '.join(SECONDS)}")
+    ranks = RANKS
+    if times == "unrelated":
+        ranks = np.random.default_rng([seed, len(RANKS)]).permutation(len(RANKS))
+    low, high = SECONDS[times]
+    return cost.class_base_cost(ranks, low=low, high=high)
+
+
+@functools.cache
+def people(config: Config, seed: int, data_dir: str | None) -> People:
+    """A pool, and its annotators."""
+    items = config.items
+    data = datasets.load(config.data, data_dir=data_dir, progress=False)
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(len(data.labels))[:items]
+    images, truth = data.images[rows], data.labels[rows]
+    concentration = ERROR_MEAN * (1 - ERROR_MEAN) / ERROR_SD**2 - 1
+    hardness = rng.beta(
+        ERROR_MEAN * concentration, (1 - ERROR_MEAN) * concentration, items
+    )
+    wrong = rng.random((len(ANNOTATORS), items)) < hardness
+    said = np.where(wrong, np.array(LIKE)[truth], truth)
+    base = jnp.asarray(base_seconds(config.times, seed))
+    median = cost.annotation_cost(
+        jnp.asarray(images), jnp.asarray(truth), base=base, slope=OUTLINE
+    )
+    noise = rng.normal(0, SIGMA, (len(ANNOTATORS), items))
+    seconds = np.round(np.asarray(median) * np.exp(noise), 3)
+    return People(images, truth, said, seconds)
+
+
+def annotation(world: People, who: int, item: int) -> Annotation:
+    return Annotation(
+        item,
+        int(world.said[who, item]),
+        ANNOTATORS[who],
+        float(world.seconds[who, item]),
+    )
