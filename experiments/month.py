@@ -22,9 +22,9 @@ import numpy as np
 import typer
 from tqdm.auto import tqdm
 
-from experiments import month_people, runs
+from experiments import runs
 from experiments.month_cost import Arm, figure, run_arm, summarize, table
-from experiments.month_people import SECONDS, Config, annotation, people
+from experiments.month_people import SECONDS, Config, annotation, check_times, people
 from experiments.month_recipe import keep_compiled, recipe
 from jal import files, plots
 from jal.annotations import Annotation
@@ -243,9 +243,9 @@ def _same(a, b) -> bool:
 @app.command(name="cost")
 def compare_cost(
     data: Annotated[str, typer.Option(help="Of the images.")] = "fashion_mnist",
-    times: Annotated[str, typer.Option(help=f"Classes': {', '.join(SECONDS)}.")] = (
-        "unrelated"
-    ),
+    times: Annotated[
+        str, typer.Option(help=f"Of people: {', '.join(SECONDS)}.")
+    ] = "dark",
     betas: Annotated[str, typer.Option(help="Besides 0; separated by commas.")] = "0.3",
     seeds: Annotated[int, typer.Option(min=2, help="Runs of each.")] = 5,
     first_seed: Annotated[int, typer.Option(min=0, help="The others follow.")] = 0,
@@ -264,7 +264,7 @@ def compare_cost(
     config = Config(
         data, rounds=rounds, test=test, times=times, steps=steps, passes=passes
     )
-    month_people.base_seconds(times, first_seed)
+    check_times(times)
     chosen = range(first_seed, first_seed + seeds)
     arms = [Arm("beta 0", 0.0)]
     arms += [Arm(f"beta {b}", float(b)) for b in betas.split(",")]

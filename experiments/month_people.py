@@ -5,12 +5,15 @@ The annotators, as they were written down before anything was run:
 * What they say is wrong with a probability of the image's own, drawn from a Beta
   distribution with the mean (.048) and SD (.100) of how often people err on an image of
   CIFAR-10H; the wrong label is that of the class most alike (`LIKE`).
-* The median time of an image is that of its class plus .02 seconds for each pixel of
-  its outline; the time of an answer is log-normal about it, sigma .4. `Config.times`
-  says which class takes how long:
+* The time of an answer is log-normal, sigma .4, about a median that `Config.times`
+  names. Two go by class, plus .02 seconds for each pixel of the outline:
   "alike": 2 to 8 seconds, more for classes that are easily confused (`RANKS`);
   "unrelated": 2 to 20 seconds in equal steps, by an order of the classes that is drawn
   from the seed, so that time says nothing of difficulty.
+  And one goes by picture, as if people had to look closer at dark ones:
+  "dark": 3 seconds for the brightest image of a class to 30 for the darkest, evenly in
+  the logarithm by its place among the pool's images of its class, so that all classes
+  take as long.
 """
 
 import dataclasses
@@ -29,7 +32,7 @@ ERROR_MEAN, ERROR_SD = 0.048, 0.100
 # easily confused, 0 to 9, and with what.
 RANKS = (6, 0, 8, 5, 7, 4, 9, 3, 1, 2)
 LIKE = (6, 3, 4, 0, 2, 7, 0, 9, 5, 7)
-SECONDS = {"alike": (2.0, 8.0), "unrelated": (2.0, 20.0)}
+SECONDS = {"alike": (2.0, 8.0), "unrelated": (2.0, 20.0), "dark": (3.0, 30.0)}
 OUTLINE, SIGMA = 0.02, 0.4
 ANNOTATORS = ("ann", "bob")
 
@@ -43,7 +46,7 @@ class Config:
       items: of the pool, drawn at random from the training images.
       k: items of a batch.
       rounds: batches.
-      times: how long classes take: "alike" or "unrelated", as above.
+      times: how long people take: "alike", "unrelated" or "dark", as above.
       test: held-out labels that measure accuracy; 0 for none.
       late: share of a batch's answers that come after the next batch was asked for.
       steps: of Adam, batches of 32, from scratch for every batch.
@@ -79,19 +82,43 @@ class People(NamedTuple):
     seconds: np.ndarray
 
 
-def base_seconds(times: str, seed: int) -> np.ndarray:
-    """[C] median seconds of the classes, before the outline's.
+def check_times(times: str) -> None:
+    """Raises ValueError for unknown `times`."""
+    if times not in SECONDS:
+        raise ValueError(f"times = {times!r}, choose one of {', '.join(SECONDS)}")
+
+
+def median_seconds(
+    times: str, seed: int, images: np.ndarray, truth: np.ndarray
+) -> np.ndarray:
+    """[N] median seconds of the pool's images.
 
     Raises:
       ValueError: unknown `times`.
     """
-    if times not in SECONDS:
-        raise ValueError(f"times = {times!r}, choose one of {', '.join(SECONDS)}")
+    check_times(times)
+    low, high = SECONDS[times]
+    if times == "dark":
+        return low * (high / low) ** _darkness(images, truth)
     ranks = RANKS
     if times == "unrelated":
         ranks = np.random.default_rng([seed, len(RANKS)]).permutation(len(RANKS))
-    low, high = SECONDS[times]
-    return cost.class_base_cost(ranks, low=low, high=high)
+    base = jnp.asarray(cost.class_base_cost(ranks, low=low, high=high))
+    median = cost.annotation_cost(
+        jnp.asarray(images), jnp.asarray(truth), base=base, slope=OUTLINE
+    )
+    return np.asarray(median)
+
+
+def _darkness(images: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """[N] 0 for the brightest image of each class to 1 for its darkest."""
+    brightness = images.reshape(len(images), -1).mean(1)
+    place = np.zeros(len(images))
+    for c in np.unique(truth):
+        members = np.flatnonzero(truth == c)
+        order = members[np.argsort(-brightness[members], kind="stable")]
+        place[order] = np.linspace(0, 1, len(order))
+    return place
 
 
 @functools.cache
@@ -108,12 +135,9 @@ def people(config: Config, seed: int, data_dir: str | None) -> People:
     )
     wrong = rng.random((len(ANNOTATORS), items)) < hardness
     said = np.where(wrong, np.array(LIKE)[truth], truth)
-    base = jnp.asarray(base_seconds(config.times, seed))
-    median = cost.annotation_cost(
-        jnp.asarray(images), jnp.asarray(truth), base=base, slope=OUTLINE
-    )
+    median = median_seconds(config.times, seed, images, truth)
     noise = rng.normal(0, SIGMA, (len(ANNOTATORS), items))
-    seconds = np.round(np.asarray(median) * np.exp(noise), 3)
+    seconds = np.round(median * np.exp(noise), 3)
     return People(images, truth, said, seconds)
 
 

@@ -95,17 +95,29 @@ def test_time_is_compared_over_all_accuracies():
 
 
 def test_times_of_classes():
-    told = month_people.base_seconds
+    blank = np.zeros((10, 28, 28, 1), np.uint8)  # without an outline
+
+    def told(times, seed):
+        return month_people.median_seconds(times, seed, blank, np.arange(10))
+
     np.testing.assert_allclose(told("alike", 0), told("alike", 1))
-    assert (
-        np.argsort(told("alike", 0)).tolist() == np.argsort(month_people.RANKS).tolist()
-    )
+    order = np.argsort(told("alike", 0))
+    assert order.tolist() == np.argsort(month_people.RANKS).tolist()
     drawn = [told("unrelated", seed) for seed in range(3)]
     for seconds in drawn:
-        np.testing.assert_allclose(np.sort(seconds), np.linspace(2, 20, 10))
+        np.testing.assert_allclose(np.sort(seconds), np.linspace(2, 20, 10), rtol=1e-6)
     assert not np.array_equal(drawn[0], drawn[1])
     with pytest.raises(ValueError, match="times = 'soon', choose one of alike"):
         told("soon", 0)
+
+
+def test_dark_images_take_long():
+    """Ten times as long for the darkest of a class, whatever the class."""
+    bright = np.array([10, 30, 20, 200, 100])
+    images = np.broadcast_to(bright[:, None, None], (5, 28, 28)).astype(np.uint8)
+    classes = np.array([3, 3, 3, 7, 7])
+    found = month_people.median_seconds("dark", 0, images, classes)
+    np.testing.assert_allclose(found, [30, 3, 3 * np.sqrt(10), 3, 30])
 
 
 def test_the_time_saved_is_found():

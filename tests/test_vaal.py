@@ -213,21 +213,25 @@ def image_strategy(conditioned=False, steps=2, **changes):
     return assemble(*parts(conditioned), steps=steps, **arguments)
 
 
-def select(strategy, view, k=3):
+def selector(strategy):
     choose = jax.jit(strategy.select, static_argnums=3)
-    return choose(KEY, (), view, k)[0]
+    return lambda view, k=3: choose(KEY, (), view, k)[0]
+
+
+def select(strategy, view):
+    return selector(strategy)(view)
 
 
 def test_images_to_picks():
     available = jnp.arange(20) % 2 == 0
-    view = image_view(available=available)
-    acquisition = select(image_strategy(), view)
+    choose = selector(image_strategy())
+    acquisition = choose(image_view(available=available))
     picks = acquisition.indices.tolist()
     assert len(set(picks)) == 3 and set(picks) <= set(range(5, 25, 2))
     best = np.argsort(np.where(available, -acquisition.scores, np.inf), kind="stable")
     assert picks == (5 + best[:3]).tolist()
     # Nothing is bought that is not there.
-    few = select(image_strategy(), image_view(available=jnp.arange(20) < 2))
+    few = choose(image_view(available=jnp.arange(20) < 2))
     assert sorted(few.indices.tolist()) == [-1, 5, 6]
 
 
@@ -276,13 +280,15 @@ def test_ranks_are_computed_for_each_item_once():
 
 
 def test_the_condition_matters_and_is_bounded():
-    rank = lambda scale: (
-        lambda x, key=None: Outputs(loss_score=scale * jnp.arange(1.0, 1 + x.shape[0]))
-    )
-    scores = [
-        select(image_strategy(True), image_view(predict=rank(scale))).scores
-        for scale in (0.0, 1.0, 1e30)
-    ]
+    def rank(scale, x, key=None):
+        return Outputs(loss_score=scale * jnp.arange(1.0, 1 + x.shape[0]))
+
+    choose = selector(image_strategy(True))
+    view = image_view()
+    scores = []
+    for scale in (0.0, 1.0, 1e30):
+        predict = jax.tree_util.Partial(rank, scale)
+        scores.append(choose(view._replace(predict=predict)).scores)
     assert np.abs(scores[0] - scores[1]).max() > 1e-4
     assert np.all(np.isfinite(scores[2]))
 
