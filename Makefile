@@ -6,7 +6,7 @@ BENCH_VENV ?= .venv-bench
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test coverage lint bench docs clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -18,6 +18,9 @@ demo: $(READY)
 	$(BIN)/python -m experiments.cost_sensitive demo --out outputs/demo
 
 test: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+coverage: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov=jal --cov-report=term
 
 lint: $(READY)

@@ -9,12 +9,18 @@ from jal import _cli_session as session
 from jal import _cli_status as status
 from jal._cli_output import mistakes_in_one_line
 from jal._cli_pool import STRATEGIES
+from jal.label_studio import CONTROL
 
 app = typer.Typer(rich_markup_mode=None)
 
 Folder = Annotated[
     Path, typer.Argument(metavar="SESSION", help="The folder of the session.")
 ]
+Control = Annotated[
+    str,
+    typer.Option(help="Name of the Choices tag, of a Label Studio interface of yours."),
+]
+Json = Annotated[bool, typer.Option("--json", help="For machines.")]
 
 INIT_HELP = f"""Begin to label a pool with people.
 
@@ -52,7 +58,8 @@ TELL_HELP = """Take labels: a filled-in batch.csv, or an export of Label Studio.
 
 Telling the same twice changes nothing. A label that differs from an earlier one is kept
 beside it; what most people said holds, and where that is undecided --final settles it.
-The word skip as label says that it could not be answered.
+Everybody has one vote: of what one person said differently the newest counts, as
+Label Studio dates it. The word skip as label says that it could not be answered.
 
 \b
 Example:
@@ -97,10 +104,12 @@ def _init(
     labels: Annotated[
         Path | None, typer.Option(help="Labels there are already, as jal tell takes.")
     ] = None,
+    control: Control = CONTROL,
     unit: Annotated[
         str, typer.Option(help="What --beta weighs: seconds, or cost.")
     ] = "seconds",
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    as_json: Json = False,
 ) -> None:
     with mistakes_in_one_line("; begin again"):
         session.begin(
@@ -112,8 +121,10 @@ def _init(
             strategy=strategy,
             size=size,
             labels=labels,
+            control=control,
             unit=unit,
             seed=seed,
+            as_json=as_json,
         )
 
 
@@ -143,6 +154,7 @@ def _ask(
     guesses: Annotated[
         bool, typer.Option("--guesses", help="Show annotators what the model expects.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     with mistakes_in_one_line("; nothing was chosen, ask again"):
         session.ask(
@@ -153,6 +165,7 @@ def _ask(
             another=another,
             image_url=image_url,
             guesses=guesses,
+            as_json=as_json,
         )
 
 
@@ -166,15 +179,24 @@ def _tell(
     final: Annotated[
         bool, typer.Option("--final", help="Settle what people said differently.")
     ] = False,
+    control: Control = CONTROL,
+    as_json: Json = False,
 ) -> None:
     with mistakes_in_one_line():
-        session.tell(folder, path, annotator=annotator, final=final)
+        session.tell(
+            folder,
+            path,
+            annotator=annotator,
+            final=final,
+            control=control,
+            as_json=as_json,
+        )
 
 
 @app.command("status")
 def _status(
     folder: Folder,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show labels, accuracy, time and money spent, and what is waiting.
 
@@ -194,9 +216,12 @@ def _export(
     everything: Annotated[
         bool, typer.Option("--annotations", help="All answers of all annotators.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     with mistakes_in_one_line():
-        session.export(folder, out, predict=predict, everything=everything)
+        session.export(
+            folder, out, predict=predict, everything=everything, as_json=as_json
+        )
 
 
 @app.command("report")

@@ -2,12 +2,15 @@
 
 import contextlib
 import csv
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import typer
+
+from jal import files
 
 # Rows of the closing tables.
 SHOWN = 10
@@ -43,6 +46,10 @@ def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def print_json(**content: Any) -> None:
+    print(json.dumps(files.as_json(content)))
 
 
 def print_table(rows: list[tuple]) -> None:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jal import cost_plots, error_laws, min_cost, plots, training_price
-from jal._cli_output import columns, refuse
+from jal._cli_output import columns, print_json, refuse
 from jal._cli_status import measured_errors
 from jal.label_store import LabelStore
 from jal.min_cost import THETAS, Plan, Terms
@@ -95,6 +95,7 @@ def make_plan(
     batch: int | None,
     truncated: bool,
     out: Path,
+    as_json: bool,
     **options: Any,
 ) -> None:
     """Prints the plan, and draws it."""
@@ -151,7 +152,8 @@ def make_plan(
         spend=spend,
         truncated=truncated,
     )
-    _report(terms, found, now, spend, len(sizes), training_price_per_image)
+    if not as_json:
+        _report(terms, found, now, spend, len(sizes), training_price_per_image)
     shown = np.isfinite(found.costs)
     costs = np.asarray(found.costs)[shown]
     share = np.asarray(found.thetas)[shown]
@@ -166,7 +168,20 @@ def make_plan(
         title=f"{pool:,} items at {price:g} USD, fewer than {max_error:.1%} wrong",
     )
     plots.save(figure, out)
-    print(f"wrote {out}")
+    if as_json:
+        machine = int(found.machine)
+        print_json(
+            train_on=int(found.size),
+            labels_now=now,
+            by_model=machine,
+            by_people=pool - machine,
+            cost=float(found.cost),
+            people_alone=pool * price,
+            measured_sizes=sizes,
+            plot=str(out),
+        )
+    else:
+        print(f"wrote {out}")
 
 
 _plan = jax.jit(min_cost.plan, static_argnames=("terms", "truncated"))

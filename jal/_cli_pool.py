@@ -74,8 +74,8 @@ def read_images(paths: Sequence[Path], size: int, progress: bool) -> np.ndarray:
     for place, path in enumerate(tqdm(paths, unit="image", disable=not progress)):
         try:
             with image_module.open(path) as image:
-                square = ops.fit(image.convert("RGB"), (size, size))
-        except _BROKEN as error:
+                square = ops.fit(_upright_rgb(image), (size, size))
+        except (*_BROKEN, image_module.DecompressionBombError) as error:
             raise _unreadable(path, error) from error
         images[place] = np.asarray(square)
     return images
@@ -85,12 +85,34 @@ def preview(path: Path, size: int) -> np.ndarray:
     """An image file as [H, W, 3], its longer side at most `size`."""
     image_module, _ = _pillow()
     try:
-        with image_module.open(path) as image:
-            image = image.convert("RGB")
+        with image_module.open(path) as opened:
+            image = _upright_rgb(opened)
             image.thumbnail((size, size))
             return np.asarray(image)
-    except _BROKEN as error:
+    except (*_BROKEN, image_module.DecompressionBombError) as error:
         raise _unreadable(path, error) from error
+
+
+def _upright_rgb(image):
+    """As people see it: turned as the camera says, on white where it is transparent.
+
+    Grey values of more than 8 bits are stretched from the image's lowest to its highest
+    one: cameras seldom use all bits that the file has.
+    """
+    image_module, ops = _pillow()
+    image = ops.exif_transpose(image)
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image, np.float64)
+        low, high = values.min(), values.max()
+        if not np.isfinite(high - low):
+            raise ValueError("it has NaN or infinite values")
+        scaled = (values - low) * (255 / (high - low) if high > low else 0)
+        image = image_module.fromarray(np.round(scaled).astype(np.uint8))
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = image_module.new("RGBA", image.size, "white")
+        image = image_module.alpha_composite(white, image)
+    return image.convert("RGB")
 
 
 # Pillow calls a broken PNG a SyntaxError.

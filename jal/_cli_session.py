@@ -1,13 +1,15 @@
 """`jal init`, `ask`, `tell` and `export`: labelling with people."""
 
+import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jax
 import numpy as np
 
 from jal import _cli_items, _cli_pool, _cli_status, annotations, files, label_studio
-from jal._cli_output import check_folder, write_csv
+from jal._cli_output import check_folder, print_json, write_csv
 from jal._cli_pool import PoolFacts
 from jal.label_store import LabelStore
 from jal.session import UNITS, Batch, Session
@@ -16,6 +18,8 @@ from jal.status import status_of
 BATCHES_FOLDER, CACHE_FOLDER = "batches", "cache"
 INTERFACE_FILE = "labeling.xml"
 _PREVIEW = 256
+# What a process that was killed leaves beside what it was writing.
+_LEFT = re.compile(r"\.tmp(-journal)?$")
 
 
 def begin(
@@ -28,17 +32,20 @@ def begin(
     strategy: str | None,
     size: int,
     labels: Path | None,
+    control: str,
     unit: str,
     seed: int,
+    as_json: bool,
 ) -> None:
     """`jal init`: reads the pool once, and makes the folder of a session."""
     # What an interrupted jal init left may be replaced: the store is made last.
     ours = (_cli_pool.POOL_FILE, _cli_pool.NAMES_FILE, INTERFACE_FILE)
     there = [path.name for path in folder.iterdir()] if folder.exists() else []
-    if any(name not in ours and not name.endswith(".tmp") for name in there):
+    others = [name for name in there if name not in ours and not _LEFT.search(name)]
+    if others:
         raise ValueError(
-            f"SESSION {folder} holds {sorted(there)[0]}; choose a new folder, or go on "
-            "with a session that is there by jal ask"
+            f"SESSION {folder} holds {sorted(others)[0]}; choose a new folder, or go "
+            "on with a session that is there by jal ask"
         )
     if unit not in UNITS:
         raise ValueError(f"--unit {unit!r}; allowed are {' and '.join(UNITS)}")
@@ -76,7 +83,9 @@ def begin(
     recipe = _cli_pool.recipe(facts, x, len(class_names))
     told = []
     if labels is not None:
-        told = label_studio.read_any(labels, names=names, classes=class_names)
+        told = label_studio.read_any(
+            labels, names=names, classes=class_names, control=control
+        )
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / _cli_pool.NAMES_FILE, names)
     _cli_items.save_array(folder / _cli_pool.POOL_FILE, x)
@@ -91,6 +100,10 @@ def begin(
         facts={"cli": facts._asdict()},
         told=told,
     )
+    if as_json:
+        labeled = len({annotation.item for annotation in told})
+        print_json(items=len(names), classes=class_names, labeled=labeled)
+        return
     what = f"{x.shape[1]} features" if is_flat else f"images of {_shape(x)}"
     print(
         f"{len(names):,} items ({what}), {len(class_names)} classes, "
@@ -109,6 +122,7 @@ def ask(
     another: bool,
     image_url: str | None,
     guesses: bool,
+    as_json: bool,
 ) -> None:
     """`jal ask`: chooses a batch, and writes what annotators need."""
     names = _cli_items.names_of(folder)
@@ -122,6 +136,17 @@ def ask(
         batch = session.ask(k, beta=beta, test=test, another=another)
         bar.update(1)
     place = _write_batch(folder, session, batch, names, image_url, guesses)
+    if as_json:
+        print_json(
+            batch=batch.number,
+            purpose=batch.purpose,
+            items=batch.indices,
+            expected=float(batch.costs.sum()),
+            unit=session.store.facts["unit"],
+            csv=str(place / "batch.csv"),
+            tasks=str(place / "tasks.json"),
+        )
+        return
     print(
         f"batch {batch.number}: {len(batch.indices)} items"
         + (" chosen at random, to measure accuracy" if batch.purpose == "test" else "")
@@ -132,14 +157,27 @@ def ask(
     print(f"next: jal tell {folder} {place / 'batch.csv'}")
 
 
-def tell(folder: Path, path: Path, *, annotator: str, final: bool) -> None:
+def tell(
+    folder: Path,
+    path: Path,
+    *,
+    annotator: str,
+    final: bool,
+    control: str,
+    as_json: bool,
+) -> None:
     """`jal tell`: takes a filled-in batch.csv, or an export of Label Studio."""
     store, names = LabelStore(folder), _cli_items.names_of(folder)
-    said = label_studio.read_any(path, names=names, classes=store.classes)
+    said = label_studio.read_any(
+        path, names=names, classes=store.classes, control=control, pool=_mark(store)
+    )
     said = [
         each if each.annotator else each._replace(annotator=annotator) for each in said
     ]
     told = store.tell(said, final=final)
+    if as_json:
+        print_json(**told._asdict())
+        return
     print(
         f"{told.new:,} new answers, {told.known:,} that were known"
         + (
@@ -160,16 +198,21 @@ def tell(folder: Path, path: Path, *, annotator: str, final: bool) -> None:
     )
 
 
-def export(folder: Path, out: Path, *, predict: bool, everything: bool) -> None:
+def export(
+    folder: Path, out: Path, *, predict: bool, everything: bool, as_json: bool
+) -> None:
     """`jal export`: labels, or all that was said, or the model's guesses as well."""
     if predict and everything:
         raise ValueError("--predict and --annotations: choose one of them")
     check_folder(out)
     store, names = LabelStore(folder), _cli_items.names_of(folder)
     if everything:
-        said = [answer.annotation for answer in store.answers()]
+        said = store.answers()
         annotations.write_csv(out, said, names=names, classes=store.classes)
-        print(f"wrote {out}: {len(said):,} answers")
+        if as_json:
+            print_json(out=str(out), answers=len(said))
+        else:
+            print(f"wrote {out}: {len(said):,} answers")
         return
     labels = store.labels()
     rows: list[tuple] = [("index", "name", "label", "by", "probability")]
@@ -185,12 +228,16 @@ def export(folder: Path, out: Path, *, predict: bool, everything: bool) -> None:
                     item,
                     name,
                     store.classes[guess],
-                    "model",
+                    annotations.MODEL,
                     f"{probabilities[item, guess]:.4f}",
                 )
             )
     write_csv(out, rows)
     by_people = int(np.sum(labels.label >= 0))
+    if as_json:
+        by_model = len(rows) - 1 - by_people
+        print_json(out=str(out), by_people=by_people, by_model=by_model)
+        return
     print(
         f"wrote {out}: {by_people:,} labels of people"
         + (f", {len(rows) - 1 - by_people:,} of the model" if predict else "")
@@ -207,7 +254,7 @@ def _open(folder: Path) -> Session:
 def _read_classes(text: str) -> list[str]:
     path = Path(text)
     if path.suffix == ".txt" and path.is_file():
-        names = [line.strip() for line in path.read_text().splitlines()]
+        names = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
         return [name for name in names if name]
     return [name.strip() for name in text.split(",")]
 
@@ -244,16 +291,27 @@ def _write_batch(folder, session, batch: Batch, names, image_url, guesses) -> Pa
         probabilities = np.zeros((len(items), len(classes)))
         probabilities[np.arange(len(items)), batch.predicted] = batch.confidence
     _check_told(folder, place / "batch.csv", session.store, names)
-    annotations.write_batch(place / "batch.csv", items, names=names, columns=extra)
+    mark = _mark(session.store)
+    annotations.write_batch(
+        place / "batch.csv", items, names=names, columns=extra, pool=mark
+    )
     if image_url is not None:
-        images = [image_url.rstrip("/") + "/" + names[item] for item in items]
+        # The names of objects in a store are no URLs.
+        is_store = re.match(r"(?!https?:)[a-z][-+.a-z0-9]*:", image_url)
+        quoted = lambda name: name if is_store else quote(name)
+        images = [image_url.rstrip("/") + "/" + quoted(names[item]) for item in items]
     else:
         arrays = _cli_items.previews(folder, session.store, names, items, _PREVIEW)
         images = arrays and [
             label_studio.thumbnail(a, size=max(a.shape[:2])) for a in arrays
         ]
     tasks = label_studio.tasks(
-        items, names, classes, images=images or None, probabilities=probabilities
+        items,
+        names,
+        classes,
+        images=images or None,
+        probabilities=probabilities,
+        pool=mark,
     )
     files.write_json(place / "tasks.json", tasks)
     return place
@@ -264,13 +322,17 @@ def _check_told(folder: Path, path: Path, store: LabelStore, names: list[str]) -
     if not path.exists():
         return
     typed = annotations.read_csv(path, names=names, classes=store.classes)
-    known = {(a.annotation.item, a.annotation.label) for a in store.answers()}
+    known = {(answer.item, answer.label) for answer in store.answers()}
     missing = sum((each.item, each.label) not in known for each in typed)
     if missing:
         raise ValueError(
             f"{path} holds {missing} answers that were not told, and would be written "
             f"anew; first: jal tell {folder} {path}"
         )
+
+
+def _mark(store: LabelStore) -> str:
+    return f"{store.facts['x_crc32']:08x}"
 
 
 def _rounded(values: np.ndarray) -> list:

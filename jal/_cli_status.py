@@ -8,7 +8,8 @@ import numpy as np
 
 from jal import _cli_items, files
 from jal._cli_output import check_folder, columns
-from jal.label_store import Answer, LabelStore
+from jal.annotations import Annotation
+from jal.label_store import LabelStore
 from jal.status import Status, spending, status_of
 
 
@@ -88,10 +89,10 @@ def measured_errors(folder: Path) -> list[tuple[int, np.ndarray, np.ndarray]]:
 
 def said_of(store: LabelStore, items: Iterable[int]) -> dict[int, str]:
     """What was said of some items, in a line each."""
-    said: dict[int, list[Answer]] = {int(item): [] for item in items}
+    said: dict[int, list[Annotation]] = {int(item): [] for item in items}
     for answer in store.answers():
-        if answer.annotation.item in said:
-            said[answer.annotation.item].append(answer)
+        if answer.item in said:
+            said[answer.item].append(answer)
     return {item: _line(store, each) for item, each in said.items()}
 
 
@@ -117,6 +118,12 @@ def _campaign(folder: Path, store: LabelStore, names: list[str]):
                     images[place] if images and place < len(images) else None,
                 )
             )
+    # What beta weighs, unless only the other was told.
+    unit = "seconds" if found.unit == "seconds" else "cost"
+    other = "cost" if unit == "seconds" else "seconds"
+    spend = spending(store, unit)
+    if not spend and (spend := spending(store, other)):
+        unit = other
     return Campaign(
         folder.absolute().name,
         found.num_items,
@@ -126,8 +133,8 @@ def _campaign(folder: Path, store: LabelStore, names: list[str]):
             Round(r.batch, r.labels, *map(_finite, (r.accuracy, r.low, r.high)))
             for r in found.rounds
         ],
-        spend=spending(store),
-        unit="money" if found.unit == "cost" else found.unit,
+        spend=spend,
+        unit="money" if unit == "cost" else unit,
         annotators=[
             (a.who, a.labels, a.skipped, a.seconds, _finite(a.median_seconds))
             for a in found.annotators
@@ -136,7 +143,11 @@ def _campaign(folder: Path, store: LabelStore, names: list[str]):
         skipped=found.skipped,
         disputed=[(names[i], s) for i, s in said_of(store, found.disputed).items()],
         last_batch=pictures,
-        next_cost=_finite(found.waiting_cost) if found.waiting else None,
+        next_cost=(
+            _finite(found.waiting_cost)
+            if found.waiting and unit == found.unit
+            else None
+        ),
     )
 
 
@@ -164,10 +175,10 @@ def _overview(found: Status) -> str:
     return "\n".join(lines)
 
 
-def _line(store: LabelStore, said: list[Answer]) -> str:
+def _line(store: LabelStore, said: list[Annotation]) -> str:
     return "; ".join(
-        f"{a.annotation.annotator or '(nobody)'}: "
-        + ("skip" if a.annotation.label is None else store.classes[a.annotation.label])
+        f"{a.annotator or '(nobody)'}: "
+        + ("skip" if a.label is None else store.classes[a.label])
         + (" (final)" if a.final else "")
         for a in said
     )

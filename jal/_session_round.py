@@ -14,6 +14,7 @@ import numpy as np
 
 from jal import loop
 from jal.convolution import cpu_compiler_options
+from jal.predictive import predict_items
 from jal.types import Acquisition, Data, Learner, Pool, Proposal, Strategy, View
 
 _PREDICTED_AT_ONCE = 500
@@ -185,16 +186,17 @@ def choose(
         cost_variables, _ = cost_learner.fit(
             now(loop.COST), cost_variables, told, cost_pool
         )
-        outputs = cost_learner.predict(cost_variables, _rows(data.x, candidates))
-        cost = outputs.need("value")
+        takes = jax.tree_util.Partial(cost_learner.predict, cost_variables)
+        of_cost = View(takes, told, cost_pool, candidates, available)
+        cost = predict_items(of_cost, candidates, _PREDICTED_AT_ONCE).need("value")
     view = View(
         predict, seen, pool, candidates, available, cost if weighs_cost else None
     )
     acquisition, state = strategy.select(now(loop.STRATEGY), carried.strategy, view, k)
     # -1 stands for item 0, and is left out later.
     picked = jnp.maximum(acquisition.indices, 0)
-    predicted, confidence, _ = _top(predict, _rows(data.x, picked))
-    test_predicted, _, test_margin = _top(predict, _rows(data.x, tested))
+    predicted, confidence, _ = _top(view, picked)
+    test_predicted, _, test_margin = _top(view, tested)
     found = Found(
         acquisition.indices,
         _scores_of(acquisition, candidates),
@@ -208,13 +210,9 @@ def choose(
     return Carried(variables, cost_variables, state, proposal), found
 
 
-def _rows(x, rows):
-    return jax.tree.map(lambda leaf: leaf[rows], x)
-
-
-def _top(predict, x):
+def _top(view: View, items: jax.Array):
     """[B] class, its probability, and how far it is above the second."""
-    p = jax.nn.softmax(predict(x).need("logits"))
+    p = jax.nn.softmax(predict_items(view, items, _PREDICTED_AT_ONCE).need("logits"))
     top = jax.lax.top_k(p, 2)[0]
     return jnp.argmax(p, axis=1).astype(jnp.int32), top[:, 0], top[:, 0] - top[:, 1]
 

@@ -19,6 +19,8 @@ COLUMNS = ("index", "name", "label", "annotator", "seconds", "cost")
 MAX_BYTES = 1 << 30
 
 _LONGEST_HEADER = 1 << 16
+# Label Studio repeats the picture of a task in a cell.
+_LONGEST_CELL = 1 << 24
 _BINARY = {
     b"\x80": "a pickle",
     b"\x93NUMPY": "a .npy array",
@@ -229,6 +231,7 @@ def is_whole(text: str) -> bool:
 def _cells(path: str | os.PathLike) -> Iterator[tuple[int, list[str]]]:
     """The lines of a CSV file, by the numbers of their ends."""
     number = 0
+    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
     with open_text(path) as file:
         try:
             first = file.readline(_LONGEST_HEADER)

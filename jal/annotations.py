@@ -19,6 +19,9 @@ SKIPPED = ("skip", "unsure")
 # 30 years. A time of day, in seconds since 1970, is more and is no duration.
 MAX_SECONDS = 1e9
 
+# Who a label is by that no person gave.
+MODEL = "model"
+
 _SHOWN = 10
 _NOT_IN_XML = re.compile("[^\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -34,6 +37,9 @@ class Annotation(NamedTuple):
       seconds: how long it took, finite and >= 0, or None where unknown.
       cost: what it cost, finite and >= 0 in a unit of the caller's choice, or None
         where unknown.
+      at: when it was said, in seconds since 1970, or None where unknown: of what one
+        annotator said differently at different times, the newest counts.
+      final: settles what others said differently.
     """
 
     item: int
@@ -41,6 +47,8 @@ class Annotation(NamedTuple):
     annotator: str = ""
     seconds: float | None = None
     cost: float | None = None
+    at: float | None = None
+    final: bool = False
 
 
 class Vocabulary:
@@ -132,13 +140,13 @@ def check(annotation: Annotation, *, num_items: int, num_classes: int) -> Annota
 
     Raises:
       ValueError: item or label are no integers in range (True and False are none),
-        annotator is no text, seconds or cost are no finite numbers >= 0, or seconds
-        exceed `MAX_SECONDS`.
+        annotator is no text, seconds, cost or at are no finite numbers >= 0, seconds
+        exceed `MAX_SECONDS`, or final is neither True nor False.
 
-    >>> check(Annotation(3, 1, "ann "), num_items=5, num_classes=2)
-    Annotation(item=3, label=1, annotator='ann', seconds=None, cost=None)
+    >>> check(Annotation(3, 1, "ann "), num_items=5, num_classes=2).annotator
+    'ann'
     """
-    item, label, annotator, seconds, cost = annotation
+    item, label, annotator, seconds, cost, at, final = annotation
     if not isinstance(annotator, str):
         raise ValueError(f"annotator is {shown(annotator)}; expected text")
     if "\0" in annotator or annotator.encode(errors="replace") != annotator.encode(
@@ -148,29 +156,38 @@ def check(annotation: Annotation, *, num_items: int, num_classes: int) -> Annota
             f"annotator is {shown(annotator)}, which no text file can hold; rename the "
             "annotator"
         )
+    if not isinstance(final, bool | np.bool_):
+        raise ValueError(f"final is {shown(final)}; expected True or False")
     return Annotation(
         _below("item", item, num_items),
         None if label is None else _below("label", label, num_classes),
         annotator.strip(),
         _amount("seconds", seconds, MAX_SECONDS),
         _amount("cost", cost, math.inf),
+        _amount("at", at, math.inf),
+        bool(final),
     )
 
 
 def read_csv(
-    path: str | os.PathLike, *, names: Sequence[str], classes: Sequence[str]
+    path: str | os.PathLike,
+    *,
+    names: Sequence[str],
+    classes: Sequence[str],
+    pool: str | None = None,
 ) -> list[Annotation]:
     r"""Reads answers from a CSV file, such as a batch that was filled in.
 
-    The header names the columns: label, and index or name or both; annotator, seconds
-    and cost where known; others do not matter. Commas, semicolons or tabs stand
-    between the cells. The text is UTF-8.
+    The header names the columns: label, and index or name or both; annotator, seconds,
+    cost, at and final where known; others do not matter. Commas, semicolons or tabs
+    stand between the cells. The text is UTF-8.
 
     Args:
       path: the file, of at most 1 GiB.
       names: [N] names of the items.
       classes: [C] names of the classes. A label may also be a class number, unless
         classes have numbers as names; `SKIPPED` words mean no answer.
+      pool: the mark of the pool (see `write_batch`): a row with another one is refused.
 
     Returns:
       An annotation a row, in the order of the file. Rows without a label are left
@@ -200,6 +217,12 @@ def read_csv(
         if not row.get("label", "").strip():
             continue
         try:
+            same_pool(row.get("pool"), pool)
+            if row.get("by", "").strip() == MODEL:
+                raise ValueError(
+                    f"the column by says that the label is a guess of the {MODEL}; "
+                    "leave such rows out, or empty the cell where a person agrees"
+                )
             annotation = check(
                 Annotation(
                     vocabulary.item(
@@ -209,13 +232,15 @@ def read_csv(
                     row.get("annotator", ""),
                     _tables.number("seconds", row.get("seconds")),
                     _tables.number("cost", row.get("cost")),
+                    _tables.number("at", row.get("at")),
+                    _yes("final", row.get("final")),
                 ),
                 num_items=len(names),
                 num_classes=len(classes),
             )
         except ValueError as error:
             raise ValueError(f"{path}, {line}: {error}") from error
-        said.setdefault(annotation[:3], annotation)
+        said.setdefault((*annotation[:3], annotation.final), annotation)
     return list(said.values())
 
 
@@ -241,16 +266,17 @@ def write_csv(
     >>> path, pool = Path(tempfile.mkdtemp()) / "a.csv", {"names": ["x", "y"]}
     >>> write_csv(path, [Annotation(1, None, "ann", 2.5)], **pool, classes=["c"])
     >>> path.read_text().splitlines()
-    ['index,name,label,annotator,seconds,cost', '1,y,skip,ann,2.5,']
-    >>> read_csv(path, **pool, classes=["c"])
-    [Annotation(item=1, label=None, annotator='ann', seconds=2.5, cost=None)]
+    ['index,name,label,annotator,seconds,cost,at,final', '1,y,skip,ann,2.5,,,']
+    >>> read_csv(path, **pool, classes=["c"])[0].seconds
+    2.5
     """
     Vocabulary(names, classes)
-    table: list[Sequence[Any]] = [COLUMNS]
+    table: list[Sequence[Any]] = [(*COLUMNS, "at", "final")]
     for annotation in annotations:
         said = check(annotation, num_items=len(names), num_classes=len(classes))
         label = SKIPPED[0] if said.label is None else classes[said.label]
-        table.append((said.item, names[said.item], label, *said[2:]))
+        final = "yes" if said.final else ""
+        table.append((said.item, names[said.item], label, *said[2:-1], final))
     _tables.write(Path(path), table)
 
 
@@ -260,6 +286,7 @@ def write_batch(
     *,
     names: Sequence[str],
     columns: Mapping[str, Iterable[Any]] | None = None,
+    pool: str | None = None,
 ) -> None:
     """Writes a CSV file for annotators to fill in; it is whole or not there.
 
@@ -269,6 +296,8 @@ def write_batch(
       names: [N] names of the items.
       columns: further columns by name, each of K values: scores, or guesses. They are
         for the annotators to see; `read_csv` passes over them.
+      pool: a mark of the pool, in a column of its own, so that the file is not taken
+        for one of another pool whose items have the same names.
 
     Raises:
       ValueError: an item is no pool index, a column has other than K values, or the
@@ -282,6 +311,8 @@ def write_batch(
     """
     indices = [_below("items", item, len(names)) for item in items]
     values = {name: list(column) for name, column in (columns or {}).items()}
+    if pool is not None:
+        values["pool"] = [pool] * len(indices)
     for name, column in values.items():
         if name in COLUMNS or not name.strip():
             raise ValueError(f"columns: {name!r} is taken or empty; rename it")
@@ -294,6 +325,33 @@ def write_batch(
     for index, *more in zip(indices, *values.values(), strict=True):
         table.append((index, names[index], *blank, *more))
     _tables.write(Path(path), table)
+
+
+def same_pool(told: Any, pool: str | None) -> None:
+    """Refuses what was written for another pool.
+
+    Args:
+      told: the mark in a file, or None or "" where there is none.
+      pool: the mark of this pool, or None where nobody asks.
+
+    Raises:
+      ValueError: they differ.
+
+    >>> same_pool("", "1a2b"), same_pool("1a2b", "1a2b")
+    (None, None)
+    """
+    if pool is not None and told not in (None, "", pool):
+        raise ValueError(
+            f"this was written for another pool ({shown(told)}, this one is {pool}); "
+            "tell it to the session that asked"
+        )
+
+
+def _yes(what: str, text: str | None) -> bool:
+    word = (text or "").strip().lower()
+    if word not in ("", "no", "false", "0", "yes", "true", "1"):
+        raise ValueError(f"{what} is {shown(text)}; expected yes, or nothing")
+    return word in ("yes", "true", "1")
 
 
 def _numbers(what: str, names: Sequence[str]) -> dict[str, int]:

@@ -385,6 +385,7 @@ def _plan(
     out: Annotated[Path, typer.Option(help="The plot, a .png file.")] = Path(
         "plan.png"
     ),
+    as_json: _cli_label.Json = False,
 ) -> None:
     with mistakes_in_one_line():
         make_plan(
@@ -398,6 +399,7 @@ def _plan(
             batch=batch,
             truncated=not plain,
             out=out,
+            as_json=as_json,
             constraint=constraint,
             theta_base=theta_base,
             confidence=confidence,

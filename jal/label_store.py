@@ -22,7 +22,7 @@ STORE_FILE = "labels.sqlite"
 TRAIN, TEST = "train", "test"
 # What an answer without a label is stored as.
 _SKIPPED = -1
-_VERSION = 1
+_VERSION = 2
 _WAIT_SECONDS = 60
 
 _TABLES = f"""
@@ -49,18 +49,22 @@ CREATE TABLE annotations (
   seconds REAL,
   cost REAL,
   made TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP,
+  said_at REAL,
   PRIMARY KEY (item, annotator, label, final)
 );
 PRAGMA user_version = {_VERSION};
 """
+# From the version before to this one.
+_MIGRATE = "ALTER TABLE annotations ADD COLUMN said_at REAL"
 # The greater of two times, as an annotation tool counts on when a task is opened again;
 # what is unknown is less than everything.
 _TELL = """
-INSERT INTO annotations (item, annotator, label, final, seconds, cost)
-VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO annotations (item, annotator, label, final, seconds, cost, said_at)
+VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET
   seconds = NULLIF(MAX(IFNULL(seconds, -1), IFNULL(excluded.seconds, -1)), -1),
-  cost = NULLIF(MAX(IFNULL(cost, -1), IFNULL(excluded.cost, -1)), -1)
+  cost = NULLIF(MAX(IFNULL(cost, -1), IFNULL(excluded.cost, -1)), -1),
+  said_at = NULLIF(MAX(IFNULL(said_at, -1), IFNULL(excluded.said_at, -1)), -1)
 """
 
 
@@ -84,18 +88,6 @@ class AskedBatch(NamedTuple):
     detail: dict
 
 
-class Answer(NamedTuple):
-    """An annotation, and whether it settles what others said.
-
-    Attributes:
-      annotation: what was said.
-      final: whether only final annotations of the item count.
-    """
-
-    annotation: Annotation
-    final: bool
-
-
 class Told(NamedTuple):
     """What telling changed.
 
@@ -115,8 +107,8 @@ class Labels(NamedTuple):
 
     Attributes:
       label: [N] int32, the class, -1 where there is none.
-      seconds: [N] mean time of the answers, NaN where unknown.
-      cost: [N] mean cost of the answers, NaN where unknown.
+      seconds: [N] mean time of the annotators, NaN where unknown.
+      cost: [N] mean cost of the annotators, NaN where unknown.
       is_test: [N] bool, items that were asked for to measure.
       is_skipped: [N] bool, answered, and by nobody with a label.
       is_disputed: [N] bool, as many people said one thing as another.
@@ -172,6 +164,8 @@ class LabelStore:
             )
         with self._reading() as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version == 1:
+                version = self._migrate()
             if version != _VERSION:
                 raise ValueError(
                     f"{self._path} has version {version} of the tables, this jal "
@@ -233,16 +227,18 @@ class LabelStore:
         facts = dict(facts or {}) | {"num_items": int(num_items), "classes": classes}
         try:
             with contextlib.closing(_connect(temporary, "DELETE")) as connection:
-                connection.executescript(_TABLES)
+                connection.executescript("BEGIN;" + _TABLES)
                 rows = [(name, json.dumps(value)) for name, value in facts.items()]
                 connection.executemany("INSERT INTO facts VALUES (?, ?)", rows)
                 sizes = {"num_items": num_items, "num_classes": len(classes)}
                 connection.executemany(
-                    _TELL, [_row(check(each, **sizes), False) for each in told]
+                    _TELL, [_row(check(each, **sizes)) for each in told]
                 )
+                connection.execute("COMMIT")
             os.link(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+            temporary.with_name(f"{temporary.name}-journal").unlink(missing_ok=True)
         return cls(folder)
 
     def tell(self, annotations: Iterable[Annotation], *, final: bool = False) -> Told:
@@ -251,8 +247,8 @@ class LabelStore:
         Args:
           annotations: what was said, in any order; what is known already changes
             nothing but that a longer time or a higher cost replaces a lower one.
-          final: these answers settle disputes: of an item that has final ones only
-            these count, and of each annotator the newest.
+          final: all these answers are final. Of an item that has final ones only
+            these count, and of each annotator the one told last.
 
         Returns:
           `Told`; answers that differ are kept side by side.
@@ -262,15 +258,17 @@ class LabelStore:
         """
         sizes = {"num_items": self.num_items, "num_classes": len(self.classes)}
         told = [check(annotation, **sizes) for annotation in annotations]
+        if final:
+            told = [annotation._replace(final=True) for annotation in told]
         new, conflicts = 0, set()
         with self._writing() as connection:
             for annotation in told:
-                item, annotator, stored, *_ = row = _row(annotation, final)
+                item, annotator, stored, *_ = row = _row(annotation)
                 others = connection.execute(
                     "SELECT annotator, label, final FROM annotations WHERE item = ?",
                     (item,),
                 ).fetchall()
-                new += (annotator, stored, int(final)) not in others
+                new += (annotator, stored, int(annotation.final)) not in others
                 said = {each for _, each, _ in others if each != _SKIPPED}
                 if stored != _SKIPPED and said - {stored}:
                     conflicts.add(item)
@@ -356,20 +354,25 @@ class LabelStore:
             )
         return found
 
-    def answers(self) -> list[Answer]:
+    def answers(self) -> list[Annotation]:
         """All that was said, by item and annotator: by label, final ones as told."""
         with self._reading() as connection:
             rows = connection.execute(
-                "SELECT item, label, annotator, seconds, cost, final FROM annotations "
-                "ORDER BY item, annotator, final, "
+                "SELECT item, label, annotator, seconds, cost, said_at, final "
+                "FROM annotations ORDER BY item, annotator, final, "
                 "CASE WHEN final THEN rowid ELSE label END"
             ).fetchall()
         return [
-            Answer(
-                Annotation(item, None if label == _SKIPPED else label, *rest),
+            Annotation(
+                item,
+                None if label == _SKIPPED else label,
+                who,
+                time,
+                cost,
+                at,
                 bool(final),
             )
-            for item, label, *rest, final in rows
+            for item, label, who, time, cost, at, final in rows
         ]
 
     def labels(self) -> Labels:
@@ -392,22 +395,31 @@ class LabelStore:
         for item, purpose in asked:
             is_asked[item], is_test[item] = True, purpose == TEST
             order.append(item)
-        by_item: dict[int, list[Answer]] = {}
+        by_item: dict[int, list[Annotation]] = {}
         for answer in self.answers():
-            by_item.setdefault(answer.annotation.item, []).append(answer)
+            by_item.setdefault(answer.item, []).append(answer)
         for item, answers in by_item.items():
             holds, disputed = decide(answers)
             label[item] = -1 if holds is None else holds
             is_disputed[item] = disputed
             is_skipped[item] = holds is None and not disputed
-            seconds[item] = _mean(answer.annotation.seconds for answer in answers)
-            cost[item] = _mean(answer.annotation.cost for answer in answers)
+            seconds[item] = _mean(amounts(answers, "seconds").values())
+            cost[item] = _mean(amounts(answers, "cost").values())
         unasked = np.flatnonzero((label >= 0) & ~is_asked).tolist()
         order = np.array(unasked + order, np.int64)
         order = order[(label[order] >= 0) & ~is_test[order]]
         return Labels(
             label, seconds, cost, is_test, is_skipped, is_disputed, is_asked, order
         )
+
+    def _migrate(self) -> int:
+        with self._writing() as connection:
+            # Another process may have been faster.
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version == 1:
+                connection.execute(_MIGRATE)
+                connection.execute("PRAGMA user_version = 2")
+        return 2
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -435,38 +447,82 @@ class LabelStore:
             connection.execute("COMMIT")
 
 
-def decide(answers: Sequence[Answer]) -> tuple[int | None, bool]:
+def decide(answers: Sequence[Annotation]) -> tuple[int | None, bool]:
     """What holds of an item.
+
+    Each annotator has one vote. Of what one said differently the newest counts, where
+    all of it is dated; else there is a vote only if it was one label, besides skips.
 
     Args:
       answers: all that was said of it, final answers in the order told.
 
     Returns:
-      The label that most annotations say, or None; and whether that is because two
-      labels have as many. If there are final ones, the last of each annotator counts
-      and nothing else does.
+      The label that most annotators say, or None; and whether that is because no label
+      is ahead. If there are final ones, the last of each annotator counts and nothing
+      else does.
 
-    >>> said = [Answer(Annotation(0, 1, "ann"), False)]
-    >>> said += [Answer(Annotation(0, 0, "bob"), False)]
+    >>> said = [Annotation(0, 1, "ann"), Annotation(0, 0, "bob")]
     >>> decide(said)
     (None, True)
-    >>> decide([*said, Answer(Annotation(0, 1, "eve"), True)])
+    >>> decide([*said, Annotation(0, 1, "eve", final=True)])
     (1, False)
+    >>> decide([Annotation(0, 1, "ann", at=10.0), Annotation(0, 0, "ann", at=20.0)])
+    (0, False)
     """
-    final = {answer.annotation.annotator: answer for answer in answers if answer.final}
+    by_name: dict[str, list[Annotation]] = {}
+    for answer in answers:
+        by_name.setdefault(answer.annotator, []).append(answer)
+    final = [answer for answer in answers if answer.final]
     if final:
-        answers = list(final.values())
-    votes = Counter(
-        answer.annotation.label
-        for answer in answers
-        if answer.annotation.label is not None
-    )
-    ranked = votes.most_common(2)
+        by_name = {answer.annotator: [answer] for answer in final}
+    votes = [_labels_of(said) for said in by_name.values()]
+    counts = Counter(next(iter(labels)) for labels in votes if len(labels) == 1)
+    ranked = counts.most_common(2)
     if not ranked:
-        return None, False
+        return None, any(len(labels) > 1 for labels in votes)
     if len(ranked) == 2 and ranked[0][1] == ranked[1][1]:
         return None, True
     return ranked[0][0], False
+
+
+def _labels_of(said: list[Annotation]) -> set[int]:
+    """What stands of one annotator's answers about an item: several labels, no vote."""
+    times = [answer.at for answer in said if answer.at is not None]
+    if len(times) == len(said):
+        said = [answer for answer in said if answer.at == max(times)]
+    return {answer.label for answer in said if answer.label is not None}
+
+
+def amounts(
+    answers: Iterable[Annotation], field: Literal["seconds", "cost"]
+) -> dict[str, float]:
+    """What an item took of each annotator of whom that is known.
+
+    The greatest of what was told, as who corrects an answer has not taken the time
+    twice; but an amount told with a final answer replaces those before.
+
+    Args:
+      answers: all that was said of the item, final answers in the order told.
+      field: "seconds" or "cost".
+
+    Returns:
+      Amounts by annotator.
+
+    >>> said = [Annotation(0, 1, "ann", cost=3.0), Annotation(0, 0, "ann", cost=400.0)]
+    >>> amounts(said, "cost")
+    {'ann': 400.0}
+    >>> amounts([*said, Annotation(0, 0, "ann", cost=4.0, final=True)], "cost")
+    {'ann': 4.0}
+    """
+    greatest: dict[str, float] = {}
+    settled: dict[str, float] = {}
+    for answer in answers:
+        amount, who = getattr(answer, field), answer.annotator
+        if amount is not None:
+            greatest[who] = max(amount, greatest.get(who, 0.0))
+            if answer.final:
+                settled[who] = amount
+    return greatest | settled
 
 
 def _connect(path: Path, journal: str = "WAL") -> sqlite3.Connection:
@@ -482,16 +538,16 @@ def _connect(path: Path, journal: str = "WAL") -> sqlite3.Connection:
     return connection
 
 
-def _row(annotation: Annotation, final: bool) -> tuple:
-    item, label, annotator, seconds, cost = annotation
+def _row(annotation: Annotation) -> tuple:
+    item, label, annotator, seconds, cost, at, final = annotation
     stored = _SKIPPED if label is None else label
-    return item, annotator, stored, int(final), seconds, cost
+    return item, annotator, stored, int(final), seconds, cost, at
 
 
 def _or_none(values) -> list[float | None]:
     return [float(v) if np.isfinite(v) else None for v in np.asarray(values)]
 
 
-def _mean(values: Iterable[float | None]) -> float:
-    known = [value for value in values if value is not None]
+def _mean(values: Iterable[float]) -> float:
+    known = list(values)
     return sum(known) / len(known) if known else float("nan")

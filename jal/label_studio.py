@@ -6,11 +6,13 @@ text to be looked up among the names of the pool.
 """
 
 import base64
+import contextlib
 import io
 import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
 from xml.sax.saxutils import quoteattr
@@ -33,6 +35,8 @@ _UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
 _LOCAL_FILE = re.compile(r"/local-files/?\?(?:[^#]*&)?d=([^&#]*)")
 # What annotators may say besides a choice.
 _REMARKS = {"textarea", "rating", "number", "datetime"}
+# What a row of a flat export has.
+_FLAT = ("jal_item", "name", "image", "annotator", "annotation_id")
 # Folders of a URL that may be part of an item's name.
 _DEPTH = 32
 
@@ -45,6 +49,7 @@ def tasks(
     images: Sequence[str | bytes] | None = None,
     probabilities: Any = None,
     model_version: str = "jal",
+    pool: str | None = None,
 ) -> list[dict]:
     """Makes the tasks of a batch, as Label Studio imports them.
 
@@ -58,6 +63,8 @@ def tasks(
       probabilities: [K, C] of a model: the likeliest class is shown to annotators as
         a guess, with its probability. Leave it out to not influence them.
       model_version: what made the guess.
+      pool: a mark of the pool, so that answers are not taken for those of another pool
+        whose items have the same names.
 
     Returns:
       [K] tasks for `files.write_json`. Their data say which item they are about, and
@@ -82,6 +89,9 @@ def tasks(
         {"data": {"image": _url(image), "jal_item": index, "name": names[index]}}
         for index, image in zip(indices, images, strict=True)
     ]
+    if pool is not None:
+        for task in made:
+            task["data"]["jal_pool"] = pool
     if probabilities is None or not made:
         return made
     guesses = np.asarray(probabilities, float)
@@ -207,6 +217,7 @@ def read(
     names: Sequence[str],
     classes: Sequence[str],
     control: str = CONTROL,
+    pool: str | None = None,
 ) -> list[Annotation]:
     """Reads answers that Label Studio exported as JSON, JSON-MIN, CSV or TSV.
 
@@ -223,10 +234,11 @@ def read(
         the path of `image`, be it a URL, a local file or an upload.
       classes: [C] names of the classes.
       control: the name of the Choices tag, if the interface is not that of `config`.
+      pool: the mark of the pool (see `tasks`): a task with another one is refused.
 
     Returns:
-      The annotations, in the order of the file; what one annotator said again of the
-      same item is left out.
+      The annotations, in the order of the file, with the times at which they were last
+      changed; what one annotator said again of the same item is left out.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -242,17 +254,19 @@ def read(
     >>> with open(path, "w") as file:
     ...     json.dump({"data": {"jal_item": 2}, "annotations": [
     ...         {"completed_by": 7, "lead_time": 1.5, "result": [choice]}]}, file)
-    >>> read(path, names=["x", "y", "z"], classes=["a", "b"])
-    [Annotation(item=2, label=1, annotator='7', seconds=1.5, cost=None)]
+    >>> read(path, names=["x", "y", "z"], classes=["a", "b"])[0][:4]
+    (2, 1, '7', 1.5)
     """
-    reader = _Reader(Vocabulary(names, classes), control)
+    reader = _Reader(Vocabulary(names, classes), control, pool)
     said: dict[tuple, Annotation] = {}
     place = "the beginning"
     try:
         for place, entry in _json_entries(path) if _is_json(path) else _csv_rows(path):
             try:
                 for annotation in reader.annotations(place, entry):
-                    said.setdefault(annotation[:3], annotation)
+                    known = said.setdefault(annotation[:3], annotation)
+                    if (annotation.at or 0) > (known.at or 0):
+                        said[annotation[:3]] = annotation
             except ValueError as error:
                 raise ValueError(f"{path}, {place}: {error}") from error
     except RecursionError:
@@ -263,7 +277,14 @@ def read(
         place, other = reader.elsewhere
         raise ValueError(
             f"{path}, {place}: there are no choices called {control!r} but "
-            f"{shown(other)}; name that as control, if it holds the classes"
+            f"{shown(other)}; name that as control (jal tell --control), if it holds "
+            "the classes"
+        )
+    if reader.renamed:
+        place, other = reader.renamed
+        raise ValueError(
+            f"{path}, {place}: here it is {shown(other)} that names a class, elsewhere "
+            f"{control!r}; export what is under each name by itself, or rename one"
         )
     return list(said.values())
 
@@ -274,6 +295,7 @@ def read_any(
     names: Sequence[str],
     classes: Sequence[str],
     control: str = CONTROL,
+    pool: str | None = None,
 ) -> list[Annotation]:
     r"""Reads answers from a CSV file of jal's, or an export of Label Studio.
 
@@ -284,6 +306,7 @@ def read_any(
       names: [N] names of the items.
       classes: [C] names of the classes.
       control: see `read`.
+      pool: the mark of the pool, where one is told.
 
     Returns:
       The annotations: see `annotations.read_csv` and `read`.
@@ -305,18 +328,20 @@ def read_any(
             control in columns and "label" not in columns
         )
         if not exported:
-            return annotations.read_csv(path, names=names, classes=classes)
-    return read(path, names=names, classes=classes, control=control)
+            return annotations.read_csv(path, names=names, classes=classes, pool=pool)
+    return read(path, names=names, classes=classes, control=control, pool=pool)
 
 
 class _Reader:
     """Finds the answers in what stands for a task."""
 
-    def __init__(self, vocabulary: Vocabulary, control: str):
+    def __init__(self, vocabulary: Vocabulary, control: str, pool: str | None):
         self._vocabulary = vocabulary
         self._control = control
+        self._pool = pool
         self.found = False  # whether the control was ever seen
         self.elsewhere: tuple[str, str] | None = None  # a place, and another control
+        self.renamed: tuple[str, str] | None = None  # the same, naming a class alone
 
     def annotations(self, place: str, entry: Any) -> Iterator[Annotation]:
         if not isinstance(entry, dict):
@@ -327,6 +352,11 @@ class _Reader:
         elif "result" in entry and isinstance(entry.get("task"), dict):
             # One answer a file, as in the target storage of a project.
             yield from self._of_task(place, entry["task"].get("data"), [entry])
+        elif isinstance(entry.get("result"), list):
+            raise ValueError(
+                "this is an annotation without its task, so that nothing says which "
+                "item it is about; export the project as JSON"
+            )
         elif isinstance(entry.get("data"), dict):
             raise ValueError(
                 "it has no annotations: these are tasks to be labelled; export the "
@@ -356,9 +386,15 @@ class _Reader:
                 [] if skipped else choices,
                 answer.get("completed_by"),
                 answer.get("lead_time"),
+                _time_of(answer),
             )
 
     def _of_flat(self, place: str, entry: dict) -> Iterator[Annotation]:
+        if not entry.keys() & {self._control, *_FLAT}:
+            raise ValueError(
+                f"it has {shown(sorted(entry))}, of which nothing says what it is "
+                "about; this is no export of Label Studio"
+            )
         choices = _texts(entry.get(self._control))
         if self._control in entry:
             self.found = True
@@ -376,14 +412,16 @@ class _Reader:
             # Label Studio's own word for nobody.
             who = None if who == "None" else who
             item = self._item(entry)
-            yield self._annotation(item, choices, who, entry.get("lead_time"))
+            yield self._annotation(
+                item, choices, who, entry.get("lead_time"), _time_of(entry)
+            )
 
     def _choices(self, place: str, results: Any) -> list:
         if results is None:
             return []
         if not isinstance(results, list):
             raise ValueError(f"result is {shown(results)}; expected a list")
-        choices, others = [], set()
+        choices, others, elsewhere = [], set(), None
         for result in results:
             if not isinstance(result, dict):
                 raise ValueError(f"result holds {shown(result)}; expected objects")
@@ -395,6 +433,10 @@ class _Reader:
                 choices += _texts(result.get("value"))
             else:
                 self.elsewhere = self.elsewhere or (place, str(control))
+                if set(_texts(result.get("value"))) & self._vocabulary.classes.keys():
+                    elsewhere = control
+        if not choices and elsewhere is not None:
+            self.renamed = self.renamed or (place, str(elsewhere))
         if not choices and others - _REMARKS:
             raise ValueError(
                 f"result holds {', '.join(sorted(map(shown, others)))} and no choices; "
@@ -402,7 +444,9 @@ class _Reader:
             )
         return choices
 
-    def _annotation(self, item: int, choices: list, who: Any, time: Any) -> Annotation:
+    def _annotation(
+        self, item: int, choices: list, who: Any, time: Any, at: float | None
+    ) -> Annotation:
         labels = [self._vocabulary.label(choice) for choice in choices]
         if len(set(labels)) > 1:
             raise ValueError(
@@ -411,7 +455,9 @@ class _Reader:
             )
         try:
             return annotations.check(
-                Annotation(item, labels[0] if labels else None, _annotator(who), time),
+                Annotation(
+                    item, labels[0] if labels else None, _annotator(who), time, at=at
+                ),
                 num_items=len(self._vocabulary.names),
                 num_classes=len(self._vocabulary.classes),
             )
@@ -421,6 +467,7 @@ class _Reader:
     def _item(self, data: dict) -> int:
         index, name, image = (data.get(key) for key in ("jal_item", "name", "image"))
         known = self._vocabulary.items
+        annotations.same_pool(data.get("jal_pool"), self._pool)
         if index is not None:
             return self._vocabulary.item(index, name if isinstance(name, str) else None)
         if isinstance(name, str) and name in known:
@@ -462,6 +509,19 @@ def _texts(value: Any) -> list:
     if isinstance(value, list):
         return [text for part in value for text in _texts(part)]
     return [value]
+
+
+def _time_of(answer: dict) -> float | None:
+    """When it was changed last, or made, in seconds since 1970."""
+    for name in ("updated_at", "created_at"):
+        told = answer.get(name)
+        if isinstance(told, str):
+            with contextlib.suppress(ValueError, OverflowError):
+                moment = datetime.fromisoformat(told)
+                # Label Studio writes UTC, and not always says so.
+                moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+                return max(moment.timestamp(), 0.0)
+    return None
 
 
 def _flag(answer: dict, name: str) -> bool:

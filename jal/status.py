@@ -1,11 +1,11 @@
 """How far a labelling session is, from what is stored of it: no pool, no model."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from jal.annotations import Annotation
-from jal.label_store import AskedBatch, LabelStore
+from jal.label_store import AskedBatch, LabelStore, amounts
 
 # Of the 95 % interval of an accuracy.
 _Z = 1.959964
@@ -70,7 +70,8 @@ class Status(NamedTuple):
       seconds: told in all.
       cost: told in all.
       typical: median told of an item, in the unit; NaN where nothing was.
-      waiting_cost: predicted for what is waiting, in the unit; NaN where unknown.
+      waiting_cost: expected of what is waiting, in the unit: predicted, or `typical`
+        where that was not; NaN where neither is known.
       annotators: one each.
       rounds: one for each batch that a model chose.
     """
@@ -114,14 +115,16 @@ def status_of(store: LabelStore) -> Status:
     unit = store.facts["unit"]
     told = labels.seconds if unit == "seconds" else labels.cost
     by_name: dict[str, list[Annotation]] = {}
-    for annotation, _ in answers:
+    for annotation in answers:
         by_name.setdefault(annotation.annotator, []).append(annotation)
-    waiting_cost = 0.0
-    for batch in batches:
-        waiting_cost += float(np.sum(batch.costs[labels.is_waiting[batch.items]]))
     annotators = tuple(_annotator(name, said) for name, said in by_name.items())
     holds = labels.label[labels.label >= 0]
     known = told[np.isfinite(told)]
+    typical = float(np.median(known)) if len(known) else float("nan")
+    waiting_cost = 0.0
+    for batch in batches:
+        costs = batch.costs[labels.is_waiting[batch.items]]
+        waiting_cost += float(np.where(np.isfinite(costs), costs, typical).sum())
     return Status(
         num_items=store.num_items,
         classes=store.classes,
@@ -135,21 +138,24 @@ def status_of(store: LabelStore) -> Status:
         unit=unit,
         seconds=sum(each.seconds for each in annotators),
         cost=sum(each.cost for each in annotators),
-        typical=float(np.median(known)) if len(known) else float("nan"),
+        typical=typical,
         waiting_cost=waiting_cost,
         annotators=annotators,
         rounds=tuple(_measured(b) for b in batches if "checkpoint" in b.detail),
     )
 
 
-def spending(store: LabelStore) -> list[tuple[int, float]]:
+def spending(
+    store: LabelStore, field: Literal["seconds", "cost"]
+) -> list[tuple[int, float]]:
     """What was spent after how many labels, item by item.
 
     Args:
       store: of the session.
+      field: time, or money.
 
     Returns:
-      (labels, money or seconds in all) after each answered item: those told unasked by
+      (labels, spent in all) after each answered item: those told unasked by
       their index, then batch by batch in the order asked. Skipped items, items that
       measure and every annotator's time count, so that the last one is what `status_of`
       says. Empty where nobody said what it took.
@@ -160,45 +166,40 @@ def spending(store: LabelStore) -> list[tuple[int, float]]:
     ... )
     >>> said = [Annotation(0, 1, "ann", seconds=4.0), Annotation(0, 1, "bob")]
     >>> _ = store.tell([*said, Annotation(2, None, "ann", seconds=1.0)])
-    >>> spending(store)
+    >>> spending(store, "seconds")
     [(1, 4.0), (1, 5.0)]
     """
-    field = "seconds" if store.facts["unit"] == "seconds" else "cost"
-    by_item: dict[int, dict[str, list[Annotation]]] = {}
-    for annotation, _ in store.answers():
-        by_name = by_item.setdefault(annotation.item, {})
-        by_name.setdefault(annotation.annotator, []).append(annotation)
+    by_item = _by_item(store.answers())
     asked = [i for batch in store.batches() for i in batch.items.tolist()]
     order = [*sorted(by_item.keys() - set(asked)), *filter(by_item.__contains__, asked)]
     label, curve, labels, total = store.labels().label, [], 0, 0.0
     for item in order:
         labels += int(label[item] >= 0)
-        total += sum(sum(_most(said, field)) for said in by_item[item].values())
+        total += sum(amounts(by_item[item], field).values())
         curve.append((labels, total))
     return curve if total > 0 else []
 
 
 def _annotator(who: str, said: list[Annotation]) -> Annotator:
     labeled = {each.item for each in said if each.label is not None}
-    seconds = _most(said, "seconds")
+    by_item = _by_item(said).values()
+    seconds = [t for answers in by_item for t in amounts(answers, "seconds").values()]
+    cost = [c for answers in by_item for c in amounts(answers, "cost").values()]
     return Annotator(
         who,
         len(labeled),
         len({each.item for each in said} - labeled),
         float(sum(seconds)),
         float(np.median(seconds)) if seconds else float("nan"),
-        float(sum(_most(said, "cost"))),
+        float(sum(cost)),
     )
 
 
-def _most(said: list[Annotation], field: str) -> list[float]:
-    """One number an item: who corrects an answer has not taken the time twice."""
-    most: dict[int, float] = {}
+def _by_item(said: list[Annotation]) -> dict[int, list[Annotation]]:
+    found: dict[int, list[Annotation]] = {}
     for each in said:
-        amount = getattr(each, field)
-        if amount is not None:
-            most[each.item] = max(amount, most.get(each.item, 0.0))
-    return [most[item] for item in sorted(most)]
+        found.setdefault(each.item, []).append(each)
+    return found
 
 
 def _measured(batch: AskedBatch) -> Measured:

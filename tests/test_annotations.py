@@ -130,7 +130,7 @@ def test_repeated_rows_count_once_and_different_labels_are_kept(tmp_path):
         ("index,label\n0,cat,dog\n", "line 2: 3 cells below 2 names"),
         ('index,label\n0,"cat\n1,dog\n', "quote not closed"),
         ('index,label\n0,"cat"x\n1,dog\n', "quote not closed"),
-        ("index,label\n0," + "x" * 200_000, "field larger"),
+        ("index,label\n0," + "x" * (1 << 24) + "y", "field larger"),
         ("x" * 100_000, "must name a column"),
         (b"index,label\n0,c\xe9t\n", "no UTF-8"),
         (b"index,label\n" + b"0,cat\n" * 9000 + b"\xff", "no UTF-8"),
@@ -229,6 +229,8 @@ def test_names_that_cannot_be_told_apart():
         ((0, 0, "", [1]), "seconds is"),
         ((0, 0, "", None, -1), "cost is -1; expected a finite number >= 0"),
         ((0, 0, "", None, math.inf), "cost is inf"),
+        ((0, 0, "", None, None, -1), "at is -1"),
+        ((0, 0, "", None, None, 0, "yes"), "final is 'yes'; expected True or False"),
     ],
 )
 def test_what_is_no_answer(wrong, says):
@@ -238,10 +240,13 @@ def test_what_is_no_answer(wrong, says):
 
 
 def test_answers_become_plain(tmp_path):
-    said = Annotation(np.int64(4), np.int8(2), " ann\n", np.float32(2), np.array(3))
+    said = Annotation(
+        np.int64(4), np.int8(2), " ann\n", np.float32(2), np.array(3), 7, np.True_
+    )
     plain = check(said, num_items=5, num_classes=3)
-    assert plain == Annotation(4, 2, "ann", 2.0, 3.0)
-    assert [type(value) for value in plain] == [int, int, str, float, float]
+    assert plain == Annotation(4, 2, "ann", 2.0, 3.0, 7.0, True)
+    types = [int, int, str, float, float, float, bool]
+    assert [type(value) for value in plain] == types
     largest = Annotation(0, None, "", 1e9, 1e300)
     assert check(largest, num_items=1, num_classes=1) == largest
 
@@ -273,8 +278,12 @@ def test_what_is_written_is_read(tmp_path_factory, data):
         TEXT.map(str.strip),
         AMOUNT,
         AMOUNT,
+        AMOUNT,
+        st.booleans(),
     )
-    said = data.draw(st.lists(one, unique_by=lambda answer: answer[:3], max_size=5))
+    said = data.draw(
+        st.lists(one, unique_by=lambda answer: (*answer[:3], answer.final), max_size=5)
+    )
     path = tmp_path_factory.getbasetemp() / "round.csv"
     path.unlink(missing_ok=True)
     write_csv(path, said, names=names, classes=CLASSES)
@@ -309,6 +318,29 @@ def test_a_batch_is_filled_in_and_comes_back(tmp_path):
         writer.writeheader()
         writer.writerows(reversed(table))
     assert read_csv(path, **POOL) == [Annotation(0, None, "ann"), Annotation(5, 1)]
+
+
+def test_a_batch_for_another_pool_is_refused(tmp_path):
+    path = tmp_path / "batch.csv"
+    annotations.write_batch(path, [1], names=NAMES, pool="00c0ffee")
+    path.write_text(
+        path.read_text().replace("1,", "1,", 1).replace(",,,,,", ",dog,,,,")
+    )
+    for pool in ("00c0ffee", None):
+        assert read_csv(path, **POOL, pool=pool) == [Annotation(1, 1)]
+    with pytest.raises(ValueError, match="line 2: this was written for another pool"):
+        read_csv(path, **POOL, pool="0badcafe")
+
+
+def test_guesses_of_the_model_are_no_answers(tmp_path):
+    path = tmp_path / "all.csv"
+    path.write_text("index,label,by\n0,cat,people\n1,dog,model\n")
+    with pytest.raises(
+        ValueError, match="line 3: the column by says that the label is"
+    ):
+        read_csv(path, **POOL)
+    path.write_text("index,label,by\n0,cat,people\n1,dog,\n")
+    assert len(read_csv(path, **POOL)) == 2
 
 
 def test_a_batch_that_is_wrong_is_not_written(tmp_path):

@@ -1,6 +1,7 @@
 """`jal plan`: the plan in words, the table, the plot, and what it refuses."""
 
 import inspect
+import json
 import re
 import shlex
 
@@ -63,6 +64,19 @@ def test_the_plan_of_the_synthetic_world(folder):
     again = plan("--training-price", 0.0003, "--test-size", 3000, "--out", "b.png")
     assert (folder / "b.png").exists()
     assert again.stdout.replace("b.png", "plan.png") == result.stdout
+
+
+def test_the_plan_for_machines():
+    profile()
+    text = plan("--training-price", 0.0003, "--test-size", 3000).stdout
+    found = json.loads(
+        plan("--training-price", 0.0003, "--test-size", 3000, "--json").stdout
+    )
+    assert f"Train on {found['train_on']:,} labels" in text
+    assert f"labels {found['by_model']:,} of the 60,000" in text
+    assert f"make {found['cost']:,.2f} USD" in text
+    assert found["by_model"] + found["by_people"] == 60_000
+    assert found["people_alone"] == 2400 and found["plot"] == "plan.png"
 
 
 def test_other_terms_change_the_plan():

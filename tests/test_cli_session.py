@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from jal import _cli_pool
 from jal._cli_status import amount
 from jal.cli import app
 from jal.label_store import LabelStore
@@ -164,7 +165,7 @@ def test_a_folder_of_images(tmp_path, monkeypatch):
     ]
     (tmp_path / "export.json").write_text(json.dumps(said))
     assert "1 new answers" in jal("tell", "lab", "export.json")
-    answer = LabelStore("lab").answers()[0].annotation
+    answer = LabelStore("lab").answers()[0]
     assert answer.label == 1 and answer.seconds == 4.5
     assert answer.item == tasks[0]["data"]["jal_item"]
     jal("ask", "lab", "--image-url", "http://localhost/photos", "-k", 3)
@@ -172,6 +173,117 @@ def test_a_folder_of_images(tmp_path, monkeypatch):
     assert tasks[0]["data"]["image"].startswith("http://localhost/photos/")
     jal("report", "lab", "--out", "page.html")
     assert "data:image/png" in (tmp_path / "page.html").read_text()
+
+
+def test_images_are_seen_as_people_see_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    half = np.zeros((16, 16, 3), np.uint8)
+    half[:8] = 200  # bright above
+    turned = Image.fromarray(half)
+    exif = turned.getexif()
+    exif[0x0112] = 3  # upside down
+    turned.save("photos/0.png", exif=exif)
+    deep = np.full((16, 16), 1000, np.uint16)
+    deep[:8] = 3000
+    Image.fromarray(deep).save("photos/1.png")
+    clear = np.zeros((16, 16, 4), np.uint8)
+    clear[8:, :, 3] = 255
+    Image.fromarray(clear).save("photos/2.png")
+    Image.fromarray(half[..., 0]).convert("P").save("photos/3.gif")
+    jal("init", "lab", "photos", "--classes", "a,b", "--size", 16)
+    pool = np.load("lab/pool.npy").astype(int)
+    above, below = pool[:, 2:6].mean((1, 2, 3)), pool[:, 10:14].mean((1, 2, 3))
+    assert above.round().tolist() == [0, 255, 255, 200]
+    assert below.round().tolist() == [200, 0, 0, 0]
+    for number in range(4):
+        shown = _cli_pool.preview(
+            next((tmp_path / "photos").glob(f"{number}.*")), 16
+        ).astype(int)
+        np.testing.assert_array_equal(shown, pool[number])
+
+
+def test_an_image_too_large_is_told_in_a_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    Image.new("L", (40, 40)).save("photos/scan.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
+    out = jal("init", "lab", "photos", "--classes", "a,b", code=2)
+    assert "scan.png cannot be read" in out and "pixels" in out
+
+
+def test_names_in_urls_are_quoted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    Image.new("L", (16, 16)).save("photos/a&b #1.png")
+    jal("init", "lab", "photos", "--classes", "a,b", "--size", 16)
+    for place, end in [
+        ("/data/local-files/?d=photos", "photos/a%26b%20%231.png"),
+        ("https://x.org/photos/", "photos/a%26b%20%231.png"),
+        ("s3://bucket/photos", "s3://bucket/photos/a&b #1.png"),
+    ]:
+        jal("ask", "lab", "-k", 1, "--image-url", place)
+        (task,) = json.loads((tmp_path / "lab/batches/0001/tasks.json").read_text())
+        assert task["data"]["image"].endswith(end)
+
+
+def test_a_batch_of_another_session_is_refused(lab):
+    np.save("others.npy", FEATURES[::-1])
+    jal("init", "other", "others.npy", "--classes", ",".join(CLASSES))
+    jal("ask", "lab", "-k", 4)
+    filled = fill("lab/batches/0001/batch.csv")
+    assert "another pool" in jal("tell", "other", filled, code=2)
+    assert "4 new answers" in jal("tell", "lab", filled)
+
+
+def test_what_is_exported_can_be_told_to_a_new_session(lab):
+    jal("ask", "lab", "-k", 6)
+    batch = "lab/batches/0001/batch.csv"
+    jal("tell", "lab", fill(batch))
+    jal("tell", "lab", fill(batch, "bob"))
+    jal("tell", "lab", fill(batch, "chief", label="dog"), "--final")
+    jal("export", "lab", "--annotations", "--out", "said.csv")
+    options = ("--classes", ",".join(CLASSES), "--labels", "said.csv")
+    jal("init", "again", "features.npy", *options)
+    before, after = LabelStore("lab"), LabelStore("again")
+    assert before.answers() == after.answers()
+    np.testing.assert_array_equal(before.labels().label, after.labels().label)
+    # What the model guessed is no answer of people.
+    jal("export", "lab", "--predict", "--out", "all.csv")
+    assert "guess of the model" in jal("tell", "lab", "all.csv", code=2)
+
+
+def test_for_machines(lab):
+    def told(*arguments):
+        result = CliRunner().invoke(app, [*map(str, arguments), "--json"])
+        return json.loads(result.stdout)
+
+    asked = told("ask", "lab", "-k", 4)
+    assert asked["batch"] == 1 and len(asked["items"]) == 4
+    assert asked["purpose"] == "train" and asked["expected"] is None
+    new = {"new": 4, "known": 0, "conflicts": []}
+    assert told("tell", "lab", fill(asked["csv"])) == new
+    out = ("export", "lab", "--out", "labels.csv")
+    assert told(*out)["by_people"] == 4
+    assert told(*out, "--annotations")["answers"] == 4
+    init = ("init", "b", "features.npy", "--classes", "a,b")
+    assert told(*init) == {"items": 90, "classes": ["a", "b"], "labeled": 0}
+
+
+def test_what_waits_without_a_prediction_takes_what_others_took(lab):
+    jal("ask", "lab", "-k", 4)
+    jal("tell", "lab", fill("lab/batches/0001/batch.csv", rows=slice(2)))
+    status = json.loads(jal("status", "lab", "--json"))
+    assert status["waiting"] == 2
+    assert status["waiting_cost"] == pytest.approx(2 * status["typical"])
+
+
+def test_the_report_shows_money_if_only_that_was_told(lab):
+    (lab / "paid.csv").write_text("index,label,cost\n3,cat,2.5\n5,dog,2.5\n")
+    jal("tell", "lab", "paid.csv")
+    jal("report", "lab", "--out", "page.html")
+    page = (lab / "page.html").read_text()
+    assert "5.00" in page and "nothing recorded" not in page
 
 
 def test_labels_there_are_already(lab):
@@ -303,6 +415,7 @@ def test_an_init_that_failed_can_be_repeated(lab):
     (lab / "b").mkdir()
     (lab / "b" / "names.json").write_text("half")
     (lab / "b" / "pool.npy.tmp").write_text("half")
+    (lab / "b" / "labels.sqlite.12.tmp-journal").write_text("half")
     jal(*init, "a,b")
     assert "is not empty" not in jal(*init, "a,b", code=2)
     assert "batch 1: 2 items" in jal("ask", "b", "-k", 2)

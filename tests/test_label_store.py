@@ -1,5 +1,6 @@
 """Answers are kept: whole, once, in any order, from several processes at a time."""
 
+import contextlib
 import itertools
 import sqlite3
 import subprocess
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from jal.annotations import Annotation
-from jal.label_store import STORE_FILE, TEST, TRAIN, Answer, LabelStore, Told, decide
+from jal.label_store import STORE_FILE, TEST, TRAIN, LabelStore, Told, decide
 
 CLASSES = ("cat", "dog", "owl")
 
@@ -98,7 +99,7 @@ def test_a_mistaken_final_answer_is_settled_by_who_gave_it(store):
         # Told again it is no newer: a batch sent twice changes nothing.
         store.tell([Annotation(1, 2, "chief")], final=True)
     assert store.labels().label[1] == 1
-    final = [a.annotation.label for a in store.answers() if a.final]
+    final = [a.label for a in store.answers() if a.final]
     assert final == [2, 0, 1] and len(store.answers()) == 5
     # Two who differ are as far as before.
     store.tell([Annotation(1, 0, "boss")], final=True)
@@ -117,11 +118,51 @@ def test_a_mistaken_final_answer_is_settled_by_who_gave_it(store):
     ],
 )
 def test_decide(votes, holds):
-    said = [Answer(Annotation(0, v, str(n)), False) for n, v in enumerate(votes)]
+    said = [Annotation(0, v, str(n)) for n, v in enumerate(votes)]
     for order in itertools.permutations(said):
         assert decide(order) == holds
-    final = [Answer(Annotation(0, 2, "chief"), True)]
+    final = [Annotation(0, 2, "chief", final=True)]
     assert decide(said + final) == (2, False)
+
+
+def test_who_corrects_an_answer_has_one_vote(store):
+    """The newest where the times are known, in whatever order they come."""
+    ann = [Annotation(1, c, "ann", at=t) for c, t in ((0, 10.0), (2, 30.0), (1, 20.0))]
+    bob = Annotation(1, 0, "bob", at=5.0)
+    for order in itertools.permutations([*ann, bob]):
+        assert decide(order) == (None, True)
+    assert decide(ann) == (2, False)
+    assert decide([*ann, Annotation(1, None, "ann", at=40.0)]) == (None, False)
+    # Without the times it is no vote at all.
+    undated = [*ann, Annotation(1, 1, "ann")]
+    assert decide(undated) == (None, True)
+    assert decide([*undated, bob]) == (0, False)
+    assert decide([Annotation(1, None, "ann"), Annotation(1, 1, "ann")]) == (1, False)
+    store.tell(ann)
+    store.tell([Annotation(1, 0, "ann", at=40.0)])  # once more, later than all
+    assert store.labels().label[1] == 0
+    assert len(store.answers()) == 3 and store.answers()[0].at == 40
+
+
+def test_an_amount_is_corrected_by_a_final_answer(store):
+    store.tell([Annotation(1, 0, "ann", cost=400.0), Annotation(1, 0, "bob", cost=2.0)])
+    assert store.labels().cost[1] == 201
+    store.tell([Annotation(1, 0, "ann", cost=4.0)], final=True)
+    assert store.labels().cost[1] == 3
+
+
+def test_a_store_of_the_version_before_is_brought_up(tmp_path):
+    store = LabelStore.create(tmp_path, num_items=3, classes="ab")
+    store.tell([Annotation(0, 1, "ann", 2.0)])
+    with contextlib.closing(sqlite3.connect(tmp_path / STORE_FILE)) as connection:
+        connection.execute("ALTER TABLE annotations DROP COLUMN said_at")
+        connection.execute("PRAGMA user_version = 1")
+    store = LabelStore(tmp_path)
+    store.tell([Annotation(0, 0, "ann", at=7.0)])
+    assert store.answers() == [
+        Annotation(0, 0, "ann", at=7.0),
+        Annotation(0, 1, "ann", 2.0),
+    ]
 
 
 def test_batches(store):
@@ -164,7 +205,7 @@ def test_what_is_wrong_takes_nothing(store):
 def test_numpy_numbers_are_numbers(store):
     said = Annotation(np.int64(3), np.int32(1), "ann", np.float32(2.5), np.float64(1))
     store.tell([said])
-    assert store.answers()[0].annotation == Annotation(3, 1, "ann", 2.5, 1.0)
+    assert store.answers()[0] == Annotation(3, 1, "ann", 2.5, 1.0)
 
 
 def test_folders_that_are_none(tmp_path):

@@ -61,6 +61,9 @@ def answer(*names, **more):
     }
 
 
+CHANGED = 1615328168.728378  # 2021-03-09T22:16:08.728378Z
+
+
 def task(*answers, data=None, **more):
     return {
         "id": 17,
@@ -223,14 +226,40 @@ def test_several_annotators_of_a_task(tmp_path):
         task(data={"image": "of another pool"}),
     ]
     assert given_file(tmp_path, export) == [
-        Annotation(1, 0, "10", 4.288),
-        Annotation(1, 1, "ann@example.com", 4.288),
-        Annotation(1, 1, "bob@example.com", 4.288),
-        Annotation(1, 1, "eve", 4.288),
-        Annotation(1, 1, "7"),
-        Annotation(1, 1, "", 3.0),
-        Annotation(0, 0, "10", 4.288),
+        Annotation(1, 0, "10", 4.288, at=CHANGED),
+        Annotation(1, 1, "ann@example.com", 4.288, at=CHANGED),
+        Annotation(1, 1, "bob@example.com", 4.288, at=CHANGED),
+        Annotation(1, 1, "eve", 4.288, at=CHANGED),
+        Annotation(1, 1, "7", at=CHANGED),
+        Annotation(1, 1, "", 3.0, at=CHANGED),
+        Annotation(0, 0, "10", 4.288, at=CHANGED),
     ]
+
+
+@pytest.mark.parametrize(
+    "times, at",
+    [
+        ({"updated_at": "1970-01-01T00:01:00Z"}, 60),
+        ({"updated_at": "1970-01-01T01:01:00.000000+01:00"}, 60),
+        ({"updated_at": "1970-01-01T00:01:00"}, 60),
+        ({"updated_at": None, "created_at": "1970-01-01T00:01:00Z"}, 60),
+        ({"updated_at": "soon", "created_at": 7}, None),
+        ({"updated_at": "0001-01-01T00:00:00+23:00"}, 0),
+    ],
+)
+def test_when_it_was_said(tmp_path, times, at):
+    said = given_file(tmp_path, [task(answer("cat", **{"created_at": None} | times))])
+    assert [one.at for one in said] == [at]
+
+
+def test_what_was_said_again_has_the_later_time(tmp_path):
+    days = [f"2026-01-0{day}T00:00:00Z" for day in (2, 1, 3)]
+    labels = ("cat", "dog", "cat")
+    export = [
+        task(*(answer(c, updated_at=d) for c, d in zip(labels, days, strict=True)))
+    ]
+    said = {one.label: one.at for one in given_file(tmp_path, export)}
+    assert said[0] - said[1] == 2 * 24 * 3600
 
 
 def test_who_skips_or_does_not_choose_has_no_label(tmp_path):
@@ -255,7 +284,7 @@ def test_who_skips_or_does_not_choose_has_no_label(tmp_path):
 def test_old_exports_and_single_files(tmp_path):
     old = task(answer("dog"))
     old["completions"] = old.pop("annotations")
-    expected = [Annotation(1, 1, "10", 4.288)]
+    expected = [Annotation(1, 1, "10", 4.288, at=CHANGED)]
     assert given_file(tmp_path, [old]) == expected
     # A file a task, or an annotation, in the target storage of a project.
     assert given_file(tmp_path, task(answer("dog"))) == expected
@@ -279,8 +308,8 @@ def test_repeated_annotations_count_once(tmp_path):
         task(answer("dog")),
     ]
     assert given_file(tmp_path, export) == [
-        Annotation(1, 1, "10", 1.0),
-        Annotation(1, 0, "10", 4.288),
+        Annotation(1, 1, "10", 1.0, at=CHANGED),
+        Annotation(1, 0, "10", 4.288, at=CHANGED),
     ]
 
 
@@ -420,6 +449,10 @@ def test_an_interface_of_ones_own(tmp_path):
     said = given_file(tmp_path, export, control="species")
     assert [one.label for one in said] == [1, None]
     assert "'species'; name that as control" in refusal(tmp_path, export)
+    # A tag that was renamed on the way: its answers are no skips.
+    renamed = [task(answer(result=[choice("cat", control="class")]), answer("dog"))]
+    for order in (renamed, [task(answer("dog")), *renamed]):
+        assert "it is 'class' that names a class" in refusal(tmp_path, order)
     record = flat(species="dog")
     del record["choice"]
     assert given_file(tmp_path, [record], control="species")[0].label == 1
@@ -442,9 +475,9 @@ def test_json_min(tmp_path):
         {"image": "a.png", "choice": "cat"},
     ]
     assert given_file(tmp_path, export) == [
-        Annotation(0, 1, "3", 2.5),
-        Annotation(0, None, "ann@example.com", 2.5),
-        Annotation(2, 0, "", 2.5),
+        Annotation(0, 1, "3", 2.5, at=CHANGED),
+        Annotation(0, None, "ann@example.com", 2.5, at=CHANGED),
+        Annotation(2, 0, "", 2.5, at=CHANGED),
         Annotation(0, 0),
     ]
     several = [flat(choice={"choices": ["cat", "dog"]})]
@@ -492,6 +525,25 @@ def test_the_content_says_what_a_file_is(tmp_path):
         assert given_file(tmp_path, text, read_any) == expected
     assert "must name a column" in refusal(tmp_path, "a,b\n1,2", reader=read_any)
     assert "no UTF-8" in refusal(tmp_path, b"\xff\xff", reader=read_any)
+    for other in ([{}], [{"id": 1}], [{"text": "cat"}]):
+        assert "this is no export of Label Studio" in refusal(tmp_path, other)
+    alone = answer("cat")  # as the interface for programs gives it
+    assert "an annotation without its task" in refusal(tmp_path, [alone])
+
+
+def test_answers_for_another_pool_are_refused(tmp_path):
+    made = label_studio.tasks([1], **POOL, pool="00c0ffee")
+    export = [{**made[0], "annotations": [answer("dog")]}]
+    for pool in ("00c0ffee", None):
+        assert given_file(tmp_path, export, pool=pool)[0].label == 1
+    assert "was written for another pool" in refusal(tmp_path, export, pool="1")
+    del export[0]["data"]["jal_pool"]
+    assert given_file(tmp_path, export, pool="1")[0].label == 1
+
+
+def test_cells_with_pictures(tmp_path):
+    text = f'image,jal_item,choice\n"data:image/png;base64,{"A" * 400_000}",1,dog\n'
+    assert given_file(tmp_path, text) == [Annotation(1, 1)]
 
 
 def test_tasks_come_back_as_answers(tmp_path):
@@ -499,7 +551,7 @@ def test_tasks_come_back_as_answers(tmp_path):
     for number, one in enumerate(made):
         one["annotations"] = [answer(CLASSES[number], lead_time=number)]
     assert given_file(tmp_path, made) == [
-        Annotation(4, 0, "10", 0.0),
-        Annotation(2, 1, "10", 1.0),
-        Annotation(0, 2, "10", 2.0),
+        Annotation(4, 0, "10", 0.0, at=CHANGED),
+        Annotation(2, 1, "10", 1.0, at=CHANGED),
+        Annotation(0, 2, "10", 2.0, at=CHANGED),
     ]

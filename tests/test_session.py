@@ -272,8 +272,8 @@ def test_bad_answers(tmp_path):
     assert mine.store.answers() == []
     # NaN is unknown, -1 and None are skipped.
     mine.tell([1, 2, 3], np.array([0.0, -1, 1]), costs=np.array([np.nan, 2, 3]))
-    assert [a.annotation.label for a in mine.store.answers()] == [0, None, 1]
-    assert [a.annotation.cost for a in mine.store.answers()] == [None, 2, 3]
+    assert [a.label for a in mine.store.answers()] == [0, None, 1]
+    assert [a.cost for a in mine.store.answers()] == [None, 2, 3]
 
 
 def test_another_pool_or_recipe_is_named(tmp_path):
@@ -377,14 +377,14 @@ def test_a_corrected_answer_takes_its_time_once(tmp_path):
 
 def test_spending_counts_what_everybody_took(tmp_path):
     mine = create(tmp_path)
-    assert spending(mine.store) == []
+    assert spending(mine.store, "seconds") == []
     mine.tell([7, 3], [0, None], seconds=[4.0, 2.0], annotator="ann")
     batch = mine.ask(2, test=True)
     mine.tell(batch.indices, [1, 1], seconds=[8.0, 16.0], annotator="ann")
     mine.tell(batch.indices[:1], [1], seconds=[32.0], annotator="bob")
     # Items told unasked come first, and a label that is disputed is none.
     mine.tell([7], [1], seconds=[64.0], annotator="bob")
-    assert spending(mine.store) == [(0, 2), (0, 70), (1, 110), (2, 126)]
+    assert spending(mine.store, "seconds") == [(0, 2), (0, 70), (1, 110), (2, 126)]
     assert mine.status().seconds == 126
 
 
