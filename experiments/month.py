@@ -9,6 +9,7 @@ Run `python -m experiments.month`.
 """
 
 import contextlib
+import json
 import os
 import shlex
 import signal
@@ -288,6 +289,28 @@ def compare_cost(
     print("\n".join(table(summary)))
     plots.save(figure(records), out / "cost.png")
     print(f"wrote {out / 'cost.json'} and .png")
+
+
+@app.command(name="table")
+def show_table(
+    results: Annotated[Path, typer.Argument(help="What cost has written.")],
+    first_seed: Annotated[int, typer.Option(min=0, help="Leave out those below.")] = 0,
+    seeds: Annotated[int, typer.Option(min=2, help="From there on.")] = 1000,
+) -> None:
+    """The table of results that are there, or of some of their seeds.
+
+    Example: python -m experiments.month table cost.json --first-seed 5 --seeds 11
+    """
+    try:
+        records = json.loads(results.read_text())["records"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise typer.BadParameter(f"{results} holds no records ({error})") from error
+    chosen = range(first_seed, first_seed + seeds)
+    records = [record for record in records if record["seed"] in chosen]
+    if not records:
+        raise typer.BadParameter(f"{results} has no such seeds")
+    print(f"{len({record['seed'] for record in records})} seeds")
+    print("\n".join(table(summarize(records))))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What a labelling session of the command line is about: its pool and its recipe."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -100,7 +101,10 @@ def _upright_rgb(image):
     one: cameras seldom use all bits that the file has.
     """
     image_module, ops = _pillow()
-    image = ops.exif_transpose(image)
+    # Where the camera's notes are garbled the picture may still be whole; if it is not,
+    # that comes out below.
+    with contextlib.suppress(Exception):
+        image = ops.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image, np.float64)
         low, high = values.min(), values.max()

@@ -4,10 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from typer.testing import CliRunner
 
 from experiments import month, month_cost, month_people
 from experiments.month_people import Config
-from jal import acquisition, learners, strategies
+from jal import acquisition, files, learners, strategies
 from jal.session import Recipe
 from jal.types import Outputs
 
@@ -120,7 +121,7 @@ def test_dark_images_take_long():
     np.testing.assert_allclose(found, [30, 3, 3 * np.sqrt(10), 3, 30])
 
 
-def test_the_time_saved_is_found():
+def test_the_time_saved_is_found(tmp_path):
     """The same curve in 80 % of the time, and a little beyond."""
     records = []
     for seed in range(4):
@@ -142,3 +143,11 @@ def test_the_time_saved_is_found():
         np.testing.assert_allclose([saved["mean"], *saved["interval"]], -0.2, atol=1e-9)
     assert "-20.0%" in month_cost.table(found)[-1]
     assert month_cost.figure(records).axes
+    files.write_json(tmp_path / "cost.json", {"records": files.as_json(records)})
+    shown = CliRunner().invoke(month.app, ["table", str(tmp_path / "cost.json")])
+    assert shown.stdout.splitlines() == ["4 seeds", *month_cost.table(found)]
+    some = ["--first-seed", "2", "--seeds", "5"]
+    shown = CliRunner().invoke(month.app, ["table", str(tmp_path / "cost.json"), *some])
+    assert shown.stdout.startswith("2 seeds\n")
+    for arguments in (["nowhere.json"], [str(tmp_path / "cost.json"), *some[:1], "9"]):
+        assert CliRunner().invoke(month.app, ["table", *arguments]).exit_code == 2
