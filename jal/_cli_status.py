@@ -164,6 +164,9 @@ def _overview(found: Status) -> str:
     if found.waiting and np.isfinite(found.waiting_cost):
         total = amount(found.waiting_cost, found.unit)
         lines.append(f"what is waiting is expected to take {total}")
+    elif found.batch_size and np.isfinite(found.typical):
+        total = amount(found.batch_size * found.typical, found.unit)
+        lines.append(f"{found.batch_size} more are expected to take about {total}")
     if found.rounds and np.isfinite(found.rounds[-1].accuracy):
         last = found.rounds[-1]
         lines.append(

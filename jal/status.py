@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from jal.annotations import Annotation
-from jal.label_store import AskedBatch, LabelStore, amounts
+from jal.label_store import TRAIN, AskedBatch, LabelStore, amounts
 
 # Of the 95 % interval of an accuracy.
 _Z = 1.959964
@@ -72,6 +72,7 @@ class Status(NamedTuple):
       typical: median told of an item, in the unit; NaN where nothing was.
       waiting_cost: expected of what is waiting, in the unit: predicted, or `typical`
         where that was not; NaN where neither is known.
+      batch_size: items of the last batch that trains, 0 before there is one.
       annotators: one each.
       rounds: one for each batch that a model chose.
     """
@@ -90,6 +91,7 @@ class Status(NamedTuple):
     cost: float
     typical: float
     waiting_cost: float
+    batch_size: int
     annotators: tuple[Annotator, ...]
     rounds: tuple[Measured, ...]
 
@@ -140,6 +142,9 @@ def status_of(store: LabelStore) -> Status:
         cost=sum(each.cost for each in annotators),
         typical=typical,
         waiting_cost=waiting_cost,
+        batch_size=next(
+            (len(b.items) for b in reversed(batches) if b.purpose == TRAIN), 0
+        ),
         annotators=annotators,
         rounds=tuple(_measured(b) for b in batches if "checkpoint" in b.detail),
     )

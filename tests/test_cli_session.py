@@ -276,6 +276,11 @@ def test_what_waits_without_a_prediction_takes_what_others_took(lab):
     status = json.loads(jal("status", "lab", "--json"))
     assert status["waiting"] == 2
     assert status["waiting_cost"] == pytest.approx(2 * status["typical"])
+    jal("tell", "lab", fill("lab/batches/0001/batch.csv"))
+    status = json.loads(jal("status", "lab", "--json"))
+    assert status["batch_size"] == 4 and status["waiting"] == 0
+    total = amount(4 * status["typical"], "seconds")
+    assert f"4 more are expected to take about {total}" in jal("status", "lab")
 
 
 def test_the_report_shows_money_if_only_that_was_told(lab):
