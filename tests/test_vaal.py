@@ -261,8 +261,12 @@ def test_the_number_of_labels_is_not_part_of_the_shape():
 
 
 def test_traced_steps_are_the_same_steps():
-    fixed = select(image_strategy(steps=3), image_view())
-    traced = select(image_strategy(steps=lambda count, m: count - 2), image_view())
+    x, kind = clusters(0)
+    view = view_of(x, kind, np.arange(5), np.arange(5, 25))
+    options = dict(batch_size=4, prepare=lambda x: x)
+    fixed = select(vaal.vaal(*plain_parts(6), steps=3, **options), view)
+    by_count = lambda count, m: count - 2
+    traced = select(vaal.vaal(*plain_parts(6), steps=by_count, **options), view)
     np.testing.assert_allclose(fixed.scores, traced.scores, rtol=1e-5)
 
 
