@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 from experiments import datasets, paired, runs
 from jal import files, plots, selection
 
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 METHODS = ("random", "k-center", "typical")
 CLASSIFIERS = {
     "nearest neighbour": lambda: KNeighborsClassifier(n_neighbors=1),
@@ -152,6 +153,7 @@ def figure(summary: list[dict], data: str) -> Figure:
     return drawn
 
 
+@app.command()
 def main(
     data: Annotated[str, typer.Argument(help="A name or an .npz file.")] = "mnist",
     items: Annotated[int, typer.Option(min=100, help="Of the pool.")] = Config.items,
@@ -177,6 +179,7 @@ def main(
             param_hint="--labels",
         )
     config = Config(data, items, tuple(numbers))
+    out.mkdir(parents=True, exist_ok=True)
     records = []
     cases = len(config.labels) * len(METHODS)
     with tqdm(total=seeds * cases, unit="choice") as bar:
@@ -197,4 +200,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

@@ -8,8 +8,6 @@ from typer.testing import CliRunner
 
 pytest.importorskip("sklearn")
 
-import typer  # noqa: E402
-
 from experiments import cold_start  # noqa: E402
 
 
@@ -29,16 +27,23 @@ def blobs(tmp_path):
 
 
 def _run(*arguments):
-    app = typer.Typer()
-    app.command()(cold_start.main)
-    return CliRunner().invoke(app, [str(each) for each in arguments])
+    return CliRunner().invoke(cold_start.app, [str(each) for each in arguments])
 
 
 def test_one_label_of_each_kind_is_enough(blobs, tmp_path):
-    options = ["--seeds", 3, "--labels", "1,3", "--items", 150, "--out", tmp_path]
+    options = [
+        "--seeds",
+        3,
+        "--labels",
+        "1,3",
+        "--items",
+        150,
+        "--out",
+        tmp_path / "new",
+    ]
     result = _run(blobs, *options)
     assert result.exit_code == 0, result.output
-    found = json.loads((tmp_path / "blobs.json").read_text())
+    found = json.loads((tmp_path / "new" / "blobs.json").read_text())
     assert len(found["records"]) == 3 * 2 * len(cold_start.METHODS)
     for record in found["records"]:
         assert len(set(record["picks"])) == record["labels"]
@@ -51,7 +56,7 @@ def test_one_label_of_each_kind_is_enough(blobs, tmp_path):
     less = by_case[3, "typical"]["nearest neighbour, less random"]
     random = by_case[3, "random"]["nearest neighbour"]
     assert less["mean"] == pytest.approx(1 - random["mean"])
-    assert (tmp_path / "blobs.png").stat().st_size > 5000
+    assert (tmp_path / "new" / "blobs.png").stat().st_size > 5000
 
 
 @pytest.mark.parametrize("labels", ["0,3", "3,151", "few", ""])
