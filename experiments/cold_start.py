@@ -148,7 +148,7 @@ def figure(summary: list[dict], data: str) -> Figure:
         axes.minorticks_off()
         axes.set_xlabel("labels")
         axes.set_title(name)
-    panels[0].set_ylabel(f"accuracy on the test images of {data}, %")
+    panels[0].set_ylabel(f"test accuracy, {data}, %")
     panels[0].legend(frameon=False)
     return drawn
 
