@@ -293,7 +293,7 @@ def compare_cost(
 
 @app.command(name="table")
 def show_table(
-    results: Annotated[Path, typer.Argument(help="What cost has written.")],
+    results: Annotated[list[Path], typer.Argument(help="What cost has written.")],
     first_seed: Annotated[int, typer.Option(min=0, help="Leave out those below.")] = 0,
     seeds: Annotated[int, typer.Option(min=2, help="From there on.")] = 1000,
 ) -> None:
@@ -301,14 +301,16 @@ def show_table(
 
     Example: python -m experiments.month table cost.json --first-seed 5 --seeds 11
     """
-    try:
-        records = json.loads(results.read_text())["records"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise typer.BadParameter(f"{results} holds no records ({error})") from error
+    records = []
+    for path in results:
+        try:
+            records += json.loads(path.read_text())["records"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise typer.BadParameter(f"{path} holds no records ({error})") from error
     chosen = range(first_seed, first_seed + seeds)
     records = [record for record in records if record["seed"] in chosen]
     if not records:
-        raise typer.BadParameter(f"{results} has no such seeds")
+        raise typer.BadParameter("there are no such seeds")
     print(f"{len({record['seed'] for record in records})} seeds")
     print("\n".join(table(summarize(records))))
 

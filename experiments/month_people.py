@@ -1,6 +1,7 @@
-"""Two annotators who err and take their time: what a simulated month asks.
+"""Two annotators who err and take their time: whom a simulated month asks.
 
-The annotators, as they were written down before anything was run:
+Written down before anything was run with them; but the times "unrelated" came after
+runs with "alike" had shown little, and "dark" after "unrelated" had on MNIST:
 
 * What they say is wrong with a probability of the image's own, drawn from a Beta
   distribution with the mean (.048) and SD (.100) of how often people err on an image of

@@ -119,11 +119,9 @@ def _campaign(folder: Path, store: LabelStore, names: list[str]):
                 )
             )
     # What beta weighs, unless only the other was told.
-    unit = "seconds" if found.unit == "seconds" else "cost"
-    other = "cost" if unit == "seconds" else "seconds"
-    spend = spending(store, unit)
-    if not spend and (spend := spending(store, other)):
-        unit = other
+    spend = {"seconds": spending(store, "seconds"), "cost": spending(store, "cost")}
+    told = [name for name, curve in spend.items() if curve]
+    unit = told[0] if len(told) == 1 else found.unit
     return Campaign(
         folder.absolute().name,
         found.num_items,
@@ -133,7 +131,7 @@ def _campaign(folder: Path, store: LabelStore, names: list[str]):
             Round(r.batch, r.labels, *map(_finite, (r.accuracy, r.low, r.high)))
             for r in found.rounds
         ],
-        spend=spend,
+        spend=spend[unit],
         unit="money" if unit == "cost" else unit,
         annotators=[
             (a.who, a.labels, a.skipped, a.seconds, _finite(a.median_seconds))

@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -17,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from jal.annotations import Annotation, check
+from jal.votes import amounts, by_item, decide
 
 STORE_FILE = "labels.sqlite"
 TRAIN, TEST = "train", "test"
@@ -395,10 +395,7 @@ class LabelStore:
         for item, purpose in asked:
             is_asked[item], is_test[item] = True, purpose == TEST
             order.append(item)
-        by_item: dict[int, list[Annotation]] = {}
-        for answer in self.answers():
-            by_item.setdefault(answer.item, []).append(answer)
-        for item, answers in by_item.items():
+        for item, answers in by_item(self.answers()).items():
             holds, disputed = decide(answers)
             label[item] = -1 if holds is None else holds
             is_disputed[item] = disputed
@@ -445,84 +442,6 @@ class LabelStore:
                     connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
-
-
-def decide(answers: Sequence[Annotation]) -> tuple[int | None, bool]:
-    """What holds of an item.
-
-    Each annotator has one vote. Of what one said differently the newest counts, where
-    all of it is dated; else there is a vote only if it was one label, besides skips.
-
-    Args:
-      answers: all that was said of it, final answers in the order told.
-
-    Returns:
-      The label that most annotators say, or None; and whether that is because no label
-      is ahead. If there are final ones, the last of each annotator counts and nothing
-      else does.
-
-    >>> said = [Annotation(0, 1, "ann"), Annotation(0, 0, "bob")]
-    >>> decide(said)
-    (None, True)
-    >>> decide([*said, Annotation(0, 1, "eve", final=True)])
-    (1, False)
-    >>> decide([Annotation(0, 1, "ann", at=10.0), Annotation(0, 0, "ann", at=20.0)])
-    (0, False)
-    """
-    by_name: dict[str, list[Annotation]] = {}
-    for answer in answers:
-        by_name.setdefault(answer.annotator, []).append(answer)
-    final = [answer for answer in answers if answer.final]
-    if final:
-        by_name = {answer.annotator: [answer] for answer in final}
-    votes = [_labels_of(said) for said in by_name.values()]
-    counts = Counter(next(iter(labels)) for labels in votes if len(labels) == 1)
-    ranked = counts.most_common(2)
-    if not ranked:
-        return None, any(len(labels) > 1 for labels in votes)
-    if len(ranked) == 2 and ranked[0][1] == ranked[1][1]:
-        return None, True
-    return ranked[0][0], False
-
-
-def _labels_of(said: list[Annotation]) -> set[int]:
-    """What stands of one annotator's answers about an item: several labels, no vote."""
-    times = [answer.at for answer in said if answer.at is not None]
-    if len(times) == len(said):
-        said = [answer for answer in said if answer.at == max(times)]
-    return {answer.label for answer in said if answer.label is not None}
-
-
-def amounts(
-    answers: Iterable[Annotation], field: Literal["seconds", "cost"]
-) -> dict[str, float]:
-    """What an item took of each annotator of whom that is known.
-
-    The greatest of what was told, as who corrects an answer has not taken the time
-    twice; but an amount told with a final answer replaces those before.
-
-    Args:
-      answers: all that was said of the item, final answers in the order told.
-      field: "seconds" or "cost".
-
-    Returns:
-      Amounts by annotator.
-
-    >>> said = [Annotation(0, 1, "ann", cost=3.0), Annotation(0, 0, "ann", cost=400.0)]
-    >>> amounts(said, "cost")
-    {'ann': 400.0}
-    >>> amounts([*said, Annotation(0, 0, "ann", cost=4.0, final=True)], "cost")
-    {'ann': 4.0}
-    """
-    greatest: dict[str, float] = {}
-    settled: dict[str, float] = {}
-    for answer in answers:
-        amount, who = getattr(answer, field), answer.annotator
-        if amount is not None:
-            greatest[who] = max(amount, greatest.get(who, 0.0))
-            if answer.final:
-                settled[who] = amount
-    return greatest | settled
 
 
 def _connect(path: Path, journal: str = "WAL") -> sqlite3.Connection:

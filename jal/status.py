@@ -5,7 +5,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from jal.annotations import Annotation
-from jal.label_store import TRAIN, AskedBatch, LabelStore, amounts
+from jal.label_store import TRAIN, AskedBatch, LabelStore
+from jal.votes import amounts, by_item
 
 # Of the 95 % interval of an accuracy.
 _Z = 1.959964
@@ -174,37 +175,30 @@ def spending(
     >>> spending(store, "seconds")
     [(1, 4.0), (1, 5.0)]
     """
-    by_item = _by_item(store.answers())
+    answers = by_item(store.answers())
     asked = [i for batch in store.batches() for i in batch.items.tolist()]
-    order = [*sorted(by_item.keys() - set(asked)), *filter(by_item.__contains__, asked)]
+    order = [*sorted(answers.keys() - set(asked)), *filter(answers.__contains__, asked)]
     label, curve, labels, total = store.labels().label, [], 0, 0.0
     for item in order:
         labels += int(label[item] >= 0)
-        total += sum(amounts(by_item[item], field).values())
+        total += sum(amounts(answers[item], field).values())
         curve.append((labels, total))
     return curve if total > 0 else []
 
 
 def _annotator(who: str, said: list[Annotation]) -> Annotator:
     labeled = {each.item for each in said if each.label is not None}
-    by_item = _by_item(said).values()
-    seconds = [t for answers in by_item for t in amounts(answers, "seconds").values()]
-    cost = [c for answers in by_item for c in amounts(answers, "cost").values()]
+    items = by_item(said).values()
+    seconds = [time for each in items for time in amounts(each, "seconds").values()]
+    cost = [price for each in items for price in amounts(each, "cost").values()]
     return Annotator(
         who,
         len(labeled),
-        len({each.item for each in said} - labeled),
+        len(items) - len(labeled),
         float(sum(seconds)),
         float(np.median(seconds)) if seconds else float("nan"),
         float(sum(cost)),
     )
-
-
-def _by_item(said: list[Annotation]) -> dict[int, list[Annotation]]:
-    found: dict[int, list[Annotation]] = {}
-    for each in said:
-        found.setdefault(each.item, []).append(each)
-    return found
 
 
 def _measured(batch: AskedBatch) -> Measured:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from jal.annotations import Annotation
-from jal.label_store import STORE_FILE, TEST, TRAIN, LabelStore, Told, decide
+from jal.label_store import STORE_FILE, TEST, TRAIN, LabelStore, Told
+from jal.votes import decide
 
 CLASSES = ("cat", "dog", "owl")
 

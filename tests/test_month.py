@@ -146,6 +146,12 @@ def test_the_time_saved_is_found(tmp_path):
     files.write_json(tmp_path / "cost.json", {"records": files.as_json(records)})
     shown = CliRunner().invoke(month.app, ["table", str(tmp_path / "cost.json")])
     assert shown.stdout.splitlines() == ["4 seeds", *month_cost.table(found)]
+    halves = [tmp_path / "a.json", tmp_path / "b.json"]
+    for place, path in enumerate(halves):
+        half = files.as_json(records[4 * place : 4 * place + 4])
+        files.write_json(path, {"records": half})
+    both = CliRunner().invoke(month.app, ["table", *map(str, halves)])
+    assert both.stdout == shown.stdout
     some = ["--first-seed", "2", "--seeds", "5"]
     shown = CliRunner().invoke(month.app, ["table", str(tmp_path / "cost.json"), *some])
     assert shown.stdout.startswith("2 seeds\n")

@@ -97,6 +97,23 @@ def test_the_choices_are_those_of_the_strategy(tmp_path):
     assert [r.labels for r in status.rounds] == [5, 10]
 
 
+def test_the_cost_of_the_pool_is_predicted_some_at_a_time(tmp_path, monkeypatch):
+    """A pool whose activations do not fit into memory at once."""
+    monkeypatch.setattr(session.rounds, "_PREDICTED_AT_ONCE", 16)
+    sizes = []
+
+    def predict(variables, x, key=None):
+        sizes.append(len(x))
+        return COST.predict(variables, x, key)
+
+    mine = create(
+        tmp_path, RECIPE._replace(cost_learner=COST._replace(predict=predict))
+    )
+    answer(mine, mine.ask(8))
+    batch = mine.ask(4, beta=0.3)
+    assert np.isfinite(batch.costs).all() and max(sizes) <= 16
+
+
 def test_asking_again_asks_for_nothing_new(tmp_path):
     mine = create(tmp_path)
     first = mine.ask(5)
