@@ -14,8 +14,11 @@ from jax import lax
 
 from benchmarks import peers, timing
 from benchmarks.timing import Program, row
-from jal import losses, networks, normalization, vaal
-from jal.convolution import conv_general_dilated, cpu_compiler_options
+from jal import nn, strategies
+from jal._core.compile import cpu_compiler_options
+from jal.learners import losses
+from jal.nn import conv_general_dilated
+from jal.strategies import _vaal
 
 TOLERANCE = 1e-3
 RATE = 5e-4
@@ -48,11 +51,11 @@ def measure(repeats: int, *, settings=SETTINGS, limit=60.0) -> list:
 
 def one_setting(setting: Setting, repeats, limit):
     """Steps a second, the share of the matrix product's rate, PyTorch's time."""
-    vae = networks.VAE(setting.shape, setting.latent, setting.channels)
-    discriminator = networks.Discriminator()
-    init, step = vaal.make_step(
-        vaal.Autoencoder(*networks.from_vae(vae)),
-        vaal.Adversary(*networks.from_discriminator(discriminator, vae)),
+    vae = nn.VAE(setting.shape, setting.latent, setting.channels)
+    discriminator = nn.Discriminator()
+    init, step = _vaal.make_step(
+        strategies.Autoencoder(*nn.from_vae(vae)),
+        strategies.Adversary(*nn.from_discriminator(discriminator, vae)),
     )
     state, batch = init(jax.random.key(0)), make_batch(setting)
 
@@ -168,9 +171,9 @@ def norm_parts(layer: Layer) -> dict:
     batch, size, _, _ = layer.x
     size = 2 * size if layer.transposed else size // 2
     channels = layer.kernel[-1]
-    normalize = lambda x, scale, bias: normalization.normalize(
-        x, scale, bias, jnp.asarray(1e-5)
-    )[0]
+    normalize = lambda x, scale, bias: nn.normalize(x, scale, bias, jnp.asarray(1e-5))[
+        0
+    ]
     shapes = ((batch, size, size, channels), (channels,), (channels,))
     return _forward_and_both(normalize, shapes, lambda nn: nn.BatchNorm2d(channels))
 
@@ -218,12 +221,12 @@ def _forward_and_both(function, shapes, torch_module) -> dict:
     return found
 
 
-def make_batch(setting: Setting) -> vaal.Batch:
+def make_batch(setting: Setting) -> _vaal.Batch:
     """Standardised images and conditions, the same in every step."""
     rng = np.random.default_rng(0)
     images = rng.normal(size=(2, setting.batch_size, *setting.shape))
     ranks = rng.normal(size=(2, setting.batch_size))
-    return vaal.Batch(*(jnp.asarray(part, jnp.float32) for part in (*images, *ranks)))
+    return _vaal.Batch(*(jnp.asarray(part, jnp.float32) for part in (*images, *ranks)))
 
 
 def flops(setting: Setting, hidden: int) -> float:

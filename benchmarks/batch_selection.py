@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks import peers, timing
 from benchmarks.timing import Program, row
-from jal import batchbald, selection
+from jal import selection
 
 POOL = 10_000
 DIMENSIONS = 512
@@ -315,7 +315,7 @@ def batch_bald(log_probs, configurations, repeats, limit, k=10):
     timings = timing.side_by_side(programs, repeats, limit=limit)
     rows = timing.comparison(what, timings)
     for name, chosen in picks.items():
-        information, error = batchbald.joint_mutual_information(
+        information, error = selection.joint_mutual_information(
             jax.random.key(1), held[:, chosen], num_configurations=100 * configurations
         )
         note = f"standard error {float(error):.4f}"

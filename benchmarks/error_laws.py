@@ -5,7 +5,7 @@ from scipy.optimize import curve_fit
 
 from benchmarks import timing
 from benchmarks.timing import Program, row
-from jal import error_laws
+from jal import mcal
 
 THETAS = np.arange(1, 21) / 20
 ROUNDS = 10
@@ -14,7 +14,7 @@ ROUNDS = 10
 def measure(repeats: int) -> list:
     """All measurements of this file, one row each."""
     sizes, rate, weight = points()
-    ours = timing.compiled(error_laws.fit, sizes, rate, weight)
+    ours = timing.compiled(mcal.fit_law, sizes, rate, weight)
 
     def scipy():
         """The same problem: weighted least squares of logarithms, nothing negative."""

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.timing import compiled, memory_growth, row, seconds_of
-from jal import acquisition, networks, scoring
+from jal import acquisition, nn, scoring
 
 PIXELS = 784
 CHUNK = 1000
@@ -117,8 +117,8 @@ def in_process(function: str, *arguments, flags: str = "") -> dict:
 
 def model(small_cnn: bool):
     """A score function of the Gal CNN, or the small one, and its weights."""
-    network = networks.small_cnn() if small_cnn else networks.GalCNN()
-    init, apply = networks.from_linen(network, jnp.zeros((1, 28, 28, 1), jnp.uint8))
+    network = nn.small_cnn() if small_cnn else nn.GalCNN()
+    init, apply = nn.from_linen(network, jnp.zeros((1, 28, 28, 1), jnp.uint8))
     variables = init(jax.random.key(0))[0]
 
     def predict(variables, x, key):

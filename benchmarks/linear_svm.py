@@ -10,7 +10,7 @@ from tqdm import tqdm
 from benchmarks import timing
 from benchmarks.timing import Program, row
 from jal import learners, pool
-from jal.linear import STRENGTHS
+from jal.learners import STRENGTHS
 from jal.types import Data
 
 FOLDS, WORKERS = 3, 2

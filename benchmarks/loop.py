@@ -9,8 +9,9 @@ import optax
 from jax import lax
 
 from benchmarks.timing import calling, compiled, row, side_by_side
-from jal import learners, networks, pool, predictive
-from jal.convolution import conv_general_dilated, cpu_compiler_options
+from jal import learners, nn, pool, predictive
+from jal._core.compile import cpu_compiler_options
+from jal.nn import conv_general_dilated
 from jal.types import Data
 
 STEPS = 20
@@ -24,10 +25,10 @@ def measure(repeats: int, *, full_run: bool = False) -> list[dict]:
 
 def training_step(convolution, batch_size):
     """An Adam step of the Gal CNN, and what it starts from."""
-    network = networks.GalCNN(convolution=convolution)
+    network = nn.GalCNN(convolution=convolution)
     x = jax.random.uniform(jax.random.key(0), (batch_size, 28, 28, 1))
     y = jnp.arange(batch_size) % 10
-    init, apply = networks.from_linen(network, x)
+    init, apply = nn.from_linen(network, x)
     optimizer = optax.adam(1e-3)
     params, _ = init(jax.random.key(1))
 
@@ -74,7 +75,7 @@ def training_in_a_scan(repeats):
 
 def scoring_memory():
     """Temporary memory of scoring 1,000 images, over the number of passes S."""
-    init, apply = networks.from_linen(networks.GalCNN(), jnp.zeros((1, 28, 28, 1)))
+    init, apply = nn.from_linen(nn.GalCNN(), jnp.zeros((1, 28, 28, 1)))
     params, _ = init(jax.random.key(0))
     x = jax.random.uniform(jax.random.key(1), (1000, 28, 28, 1))
     predict = lambda params, x, key: apply(params, {}, x, key, False)[0]
@@ -104,7 +105,7 @@ def many_seeds(repeats):
         y=jax.random.randint(jax.random.key(1), (1000,), 0, 10),
     )
     labeled = pool.add(pool.create(1000, 100), jnp.arange(100))
-    model = networks.from_linen(networks.small_cnn(), data.x)
+    model = nn.from_linen(nn.small_cnn(), data.x)
     cnn = learners.supervised(*model, optax.adam(1e-3), steps=STEPS, batch_size=32)
 
     def ridge(key, data):

@@ -6,14 +6,14 @@ the first images of the pool; their time, linear in the pool, is multiplied up.
 
 import functools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen
 
 from benchmarks import peers, timing
 from benchmarks.timing import Program, row
-from jal import acquisition, networks, scoring
+from jal import acquisition, nn, scoring
 from jal.types import Outputs
 
 POOL = 10_000
@@ -51,7 +51,7 @@ def measure(
 
 def make_params():
     """Weights whose predictions differ from image to image and from pass to pass."""
-    init, _ = networks.from_linen(networks.GalCNN(), jnp.zeros((1, 28, 28), jnp.uint8))
+    init, _ = nn.from_linen(nn.GalCNN(), jnp.zeros((1, 28, 28), jnp.uint8))
     params, _ = init(jax.random.key(0))
     last = params["DropoutDense_1"]
     return params | {"DropoutDense_1": last | {"kernel": 4 * last["kernel"]}}
@@ -108,23 +108,23 @@ def flops(num_samples: int, units: int) -> int:
 
 def gal_predict(params, x, key):
     """jal's own network."""
-    outputs, _ = networks.from_linen(networks.GalCNN(), x)[1](params, {}, x, key)
+    outputs, _ = nn.from_linen(nn.GalCNN(), x)[1](params, {}, x, key)
     return outputs
 
 
-class PlainCNN(nn.Module):
+class PlainCNN(linen.Module):
     """The same network as a user writes it, with nothing of jal's."""
 
-    @nn.compact
+    @linen.compact
     def __call__(self, x, deterministic):
         """Maps images [B, 28, 28] to logits."""
         x = x[..., None].astype(jnp.float32) / 255
-        x = nn.relu(nn.Conv(32, (4, 4), padding="VALID")(x))
-        x = nn.relu(nn.Conv(32, (4, 4), padding="VALID")(x))
-        x = nn.max_pool(x, (2, 2), (2, 2))
-        x = nn.Dropout(0.25)(x.reshape(len(x), -1), deterministic)
-        x = nn.Dropout(0.5)(nn.relu(nn.Dense(128)(x)), deterministic)
-        return nn.Dense(10)(x)
+        x = linen.relu(linen.Conv(32, (4, 4), padding="VALID")(x))
+        x = linen.relu(linen.Conv(32, (4, 4), padding="VALID")(x))
+        x = linen.max_pool(x, (2, 2), (2, 2))
+        x = linen.Dropout(0.25)(x.reshape(len(x), -1), deterministic)
+        x = linen.Dropout(0.5)(linen.relu(linen.Dense(128)(x)), deterministic)
+        return linen.Dense(10)(x)
 
 
 def linen_predict(params, x, key):
@@ -197,21 +197,25 @@ def peer_programs(params, images, num_samples) -> dict[str, Program]:
 def torch_network(params):
     """(trunk, head) with these weights."""
     import torch
-    from torch import nn
+    from torch import nn as torch_nn
 
     def tensor(array, *order):
         return torch.from_numpy(np.array(array.transpose(order) if order else array))
 
-    trunk = nn.Sequential(
-        nn.Conv2d(1, 32, 4), nn.ReLU(), nn.Conv2d(32, 32, 4), nn.ReLU(), nn.MaxPool2d(2)
+    trunk = torch_nn.Sequential(
+        torch_nn.Conv2d(1, 32, 4),
+        torch_nn.ReLU(),
+        torch_nn.Conv2d(32, 32, 4),
+        torch_nn.ReLU(),
+        torch_nn.MaxPool2d(2),
     )
-    head = nn.Sequential(
-        nn.Flatten(),
-        nn.Dropout(0.25),
-        nn.Linear(3872, 128),
-        nn.ReLU(),
-        nn.Dropout(0.5),
-        nn.Linear(128, 10),
+    head = torch_nn.Sequential(
+        torch_nn.Flatten(),
+        torch_nn.Dropout(0.25),
+        torch_nn.Linear(3872, 128),
+        torch_nn.ReLU(),
+        torch_nn.Dropout(0.5),
+        torch_nn.Linear(128, 10),
     )
     params = jax.tree.map(np.asarray, params)
     # Flattened from [C, H, W] here and from [H, W, C] in Flax.

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from jal.convolution import cpu_compiler_options
+from jal._core.compile import cpu_compiler_options
 
 # Seconds before each measurement, in which the threads of the program measured before
 # go to sleep: those of OpenMP and OpenBLAS spin on, and slow down whoever comes next.

@@ -20,7 +20,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from tqdm.auto import tqdm
 
 from experiments import datasets, paired, runs
-from jal import files, plots, selection
+from jal import plots, selection
+from jal._core import files
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 METHODS = ("random", "k-center", "typical")

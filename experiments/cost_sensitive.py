@@ -21,18 +21,8 @@ import optax
 import typer
 
 from experiments import analysis, datasets, report, runs
-from jal import (
-    acquisition,
-    cost,
-    driver,
-    files,
-    learners,
-    loop,
-    networks,
-    plots,
-    pool,
-    strategies,
-)
+from jal import acquisition, cost, learners, loop, nn, plots, pool, strategies
+from jal._core import files
 from jal.types import Data, Learner
 
 
@@ -109,9 +99,9 @@ def table1_config(**changes) -> Config:
 
 
 NETWORKS = {
-    "gal": networks.GalCNN,
-    "small": networks.small_cnn,
-    "digits": functools.partial(networks.GalCNN, kernel=3, channels=(16, 32), dense=64),
+    "gal": nn.GalCNN,
+    "small": nn.small_cnn,
+    "digits": functools.partial(nn.GalCNN, kernel=3, channels=(16, 32), dense=64),
 }
 
 
@@ -158,7 +148,7 @@ def build(config: Config, arm: Arm, num_classes: int, shape: tuple[int, ...]):
     )
     network = NETWORKS[config.network]
     learner = learners.supervised(
-        *networks.from_linen(network(outputs=num_classes), example),
+        *nn.from_linen(network(outputs=num_classes), example),
         penalty=lambda params, count: (
             config.l2 / count * jnp.sum(jnp.square(params["DropoutDense_0"]["kernel"]))
         ),
@@ -174,7 +164,7 @@ def build(config: Config, arm: Arm, num_classes: int, shape: tuple[int, ...]):
     how_cost_is_known = "known"
     if arm.learned:
         how_cost_is_known = learners.regressor(
-            *networks.from_linen(network(outputs=None), example), **training
+            *nn.from_linen(network(outputs=None), example), **training
         )
     return learner, strategy, how_cost_is_known
 
@@ -211,7 +201,7 @@ def run_arm(
     loop.check(
         data, initial, k=config.picks, rounds=config.rounds, num_classes=num_classes
     )
-    _, infos = driver.drive(
+    _, infos = loop.drive(
         key,
         learner,
         strategy,

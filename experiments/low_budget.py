@@ -16,7 +16,8 @@ from experiments import low_budget_report as report
 from experiments import low_budget_source as sources
 from experiments import runs
 from experiments.low_budget_runs import METHODS, Arm, Config, load_target, run_arm
-from jal import files, plots
+from jal import plots
+from jal._core import files
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False

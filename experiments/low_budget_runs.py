@@ -17,7 +17,8 @@ import numpy as np
 
 from experiments import low_budget_source as sources
 from experiments import runs
-from jal import augmentation, driver, files, learners, loop, pool, strategies
+from jal import learners, loop, nn, pool, strategies
+from jal._core import files
 from jal.types import Data, Learner, Strategy
 
 SYNTHETIC = "synthetic"
@@ -194,7 +195,7 @@ def _strategy(name: str, batch_size: int | None) -> Strategy:
     return {
         "rand": lambda: strategies.random(),
         "marg": lambda: strategies.margin(batch_size=batch_size),
-        "core": lambda: strategies.coreset(batch_size=batch_size),
+        "core": lambda: strategies.k_center(batch_size=batch_size),
         "badge": lambda: strategies.badge(batch_size=batch_size),
         "alamp": lambda: strategies.alamp(batch_size=batch_size),
         "alamp-div": lambda: strategies.alamp(diversify=True, batch_size=batch_size),
@@ -213,7 +214,7 @@ def _fine_tuning(config, folder, num_classes, data_dir) -> Learner:
         apply,
         epochs=config.epochs,
         batch_size=config.batch_size,
-        augment=lambda key, x: augmentation.crop_and_flip(key, x, pad=0),
+        augment=lambda key, x: nn.crop_and_flip(key, x, pad=0),
     )
 
 
@@ -252,7 +253,7 @@ def run_arm(
     loop.check(
         data, initial, k=config.picks, rounds=config.rounds, num_classes=num_classes
     )
-    _, infos = driver.drive(
+    _, infos = loop.drive(
         key,
         learner,
         strategy,

@@ -19,7 +19,9 @@ import optax
 from tqdm.auto import tqdm
 
 from experiments import datasets, runs
-from jal import augmentation, convolution, files, networks
+from jal import nn
+from jal._core import files
+from jal._core.compile import cpu_compiler_options
 
 MANIFEST = "manifest.json"
 ARRAYS = ("train_features", "train_labels", "test_features", "test_labels")
@@ -115,14 +117,14 @@ def network_of(config: SourceConfig, num_classes: int, images: np.ndarray):
     """The network's (init, apply), with the moments of these images."""
     channels = (0, 1, 2)
     scaled = images[:: max(1, len(images) // 5000)] / 255
-    module = networks.ResNet(
+    module = nn.ResNet(
         num_classes,
         config.width,
         config.blocks,
         mean=tuple(scaled.mean(channels).tolist()),
         sd=tuple(scaled.std(channels).tolist()),
     )
-    return networks.from_linen(module, images[:1])
+    return nn.from_linen(module, images[:1])
 
 
 def train(
@@ -169,12 +171,12 @@ def train(
     )
 
     @functools.partial(
-        jax.jit, compiler_options=convolution.cpu_compiler_options(), donate_argnums=0
+        jax.jit, compiler_options=cpu_compiler_options(), donate_argnums=0
     )
     def run(carry, images, labels, rows, keys):
         def step(carry, now):
             (params, state, optimizer_state), (rows, key) = carry, now
-            x = augmentation.crop_and_flip(key, images[rows])
+            x = nn.crop_and_flip(key, images[rows])
 
             def objective(params):
                 outputs, after = apply(params, state, x, key=None, train=True)
@@ -392,7 +394,7 @@ def _apply(apply, params, state, images, field: str) -> np.ndarray:
         lambda params, state, x: getattr(
             apply(params, state, x, key=None, train=False)[0], field
         ),
-        compiler_options=convolution.cpu_compiler_options(),
+        compiler_options=cpu_compiler_options(),
     )
     parts = []
     for first in tqdm(range(0, len(images), size), desc=field, unit="part"):

@@ -26,14 +26,14 @@ from experiments.min_cost_runs import (
     PRICES,
     Arm,
     Config,
+    adaptive,
     fixed,
     load_data,
-    mcal,
     run_arm,
 )
-from jal import files, plots
-from jal.min_cost import Terms
-from jal.training_price import TrainingPrice
+from jal import plots
+from jal._core import files
+from jal.mcal import Terms, TrainingPrice
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
@@ -283,7 +283,7 @@ def table2_arms(
 ) -> list[Arm]:
     """MCAL at the price of each service, by each constraint."""
     return [
-        mcal(service, constraint, candidates)
+        adaptive(service, constraint, candidates)
         for constraint in constraints
         for service in PRICES
     ]

@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments import paired
 from experiments.min_cost_runs import CHEAP, PRICES
-from jal import cost_plots, error_laws, min_cost
+from jal import mcal, plots
 
 Record = Mapping[str, Any]
 # Table 2: shares of X trained on and labelled by the model, error, USD of all.
@@ -272,14 +272,14 @@ def figures(records: Sequence[Record], data: str) -> dict:
         num_items = records[0]["num_items"]
         alone = num_items * price
         title = f"{data}: {num_items:,} images at {price:g} USD"
-        found[f"schemes-{service}"] = cost_plots.schemes(
+        found[f"schemes-{service}"] = plots.schemes(
             costs, humans_alone=alone, title=title
         )
         batches = _fixed(arms)
         mcal = _mcal(arms).get(service, {})
         if len(batches) > 1 and mcal:
             order, seeds = sorted(batches), sorted(mcal)
-            found[f"batches-{service}"] = cost_plots.cost_by_batch(
+            found[f"batches-{service}"] = plots.cost_by_batch(
                 order,
                 [[batches[b][s]["cost"][service] for b in order] for s in seeds],
                 mcal=[mcal[s]["cost"][service] for s in seeds],
@@ -290,7 +290,7 @@ def figures(records: Sequence[Record], data: str) -> dict:
         if first and len(first["rounds"]) > 2:
             name = first.get("candidate")
             chosen = [r for r in first["rounds"] if r.get("candidate") == name]
-            found[f"course-{service}"] = cost_plots.course(
+            found[f"course-{service}"] = plots.course(
                 chosen, humans_alone=alone, title=f"{title}, seed 0"
             )
     return found
@@ -323,8 +323,8 @@ def fits(record: Record, theta: float = 0.5) -> tuple[dict, Any]:
     sizes = jnp.asarray([row["size"] for row in rounds], jnp.float32)
     counts = jnp.asarray([row["counts"] for row in rounds])
     errors = jnp.asarray([row["errors"] for row in rounds])
-    rate, weight = error_laws.rates(counts, errors)
-    place = min_cost.THETAS.index(theta)
+    rate, weight = mcal.error_rates(counts, errors)
+    place = mcal.THETAS.index(theta)
     # Laws of a handful of errors say little.
     counted = np.asarray(errors) >= 5
     later = np.arange(len(rounds)) >= max(points)
@@ -332,13 +332,13 @@ def fits(record: Record, theta: float = 0.5) -> tuple[dict, Any]:
     lines = {}
     for number in points:
         for name in table:
-            law = error_laws.fit(
+            law = mcal.fit_law(
                 sizes[:number],
                 rate[:number],
                 weight[:number],
                 truncated=name == "truncated",
             )
-            predicted = np.asarray(error_laws.predict(law, sizes))
+            predicted = np.asarray(mcal.predict_errors(law, sizes))
             misses = np.log(predicted / np.asarray(rate))
             used = counted & later[:, None] & np.isfinite(misses)
             table[name][number] = float(np.sqrt(np.mean(misses[used] ** 2)))
@@ -346,7 +346,7 @@ def fits(record: Record, theta: float = 0.5) -> tuple[dict, Any]:
                 np.asarray(sizes),
                 predicted[:, place],
             )
-    figure = cost_plots.fits(
+    figure = plots.fits(
         np.asarray(sizes),
         np.asarray(rate)[:, place],
         {name: line for name, line in lines.items() if name[-8:] != "7 points"},

@@ -16,9 +16,9 @@ import numpy as np
 import optax
 
 from experiments import datasets, runs
-from jal import augmentation, files, labelling, learners, networks
-from jal.min_cost import Terms
-from jal.training_price import TrainingPrice
+from jal import learners, mcal, nn
+from jal._core import files
+from jal.mcal import Terms, TrainingPrice
 
 # USD for a label.
 PRICES = {"Amazon": 0.04, "Satyam": 0.003}
@@ -40,7 +40,7 @@ class Network(NamedTuple):
 
 def _small(classes, mean, sd):
     del mean, sd
-    return networks.GalCNN(classes, channels=(16, 32), kernel=3)
+    return nn.GalCNN(classes, channels=(16, 32), kernel=3)
 
 
 def _scaled(make, **options):
@@ -51,17 +51,15 @@ DEFAULT = "small CNN"
 NETWORKS = {
     # For two cores: 3x3 convolutions, dropout, one dense layer.
     DEFAULT: Network(_small, CHEAP),
-    "small ResNet": Network(
-        _scaled(networks.ResNet, width=16, blocks=(1, 1, 1)), MIDDLE
-    ),
+    "small ResNet": Network(_scaled(nn.ResNet, width=16, blocks=(1, 1, 1)), MIDDLE),
     # As the paper names them.
-    "CNN-18": Network(_scaled(networks.cnn18), CHEAP),
-    "ResNet-18": Network(_scaled(networks.ResNet), MIDDLE),
-    "ResNet-50": Network(_scaled(networks.resnet50), DEAR),
+    "CNN-18": Network(_scaled(nn.cnn18), CHEAP),
+    "ResNet-18": Network(_scaled(nn.ResNet), MIDDLE),
+    "ResNet-50": Network(_scaled(nn.resnet50), DEAR),
     # As the release has them under the same names.
-    "plain CNN": Network(_scaled(networks.PlainCNN), CHEAP),
-    "ResNet-20": Network(_scaled(networks.resnet20), MIDDLE),
-    "ResNet-56": Network(_scaled(networks.resnet56), DEAR),
+    "plain CNN": Network(_scaled(nn.PlainCNN), CHEAP),
+    "ResNet-20": Network(_scaled(nn.resnet20), MIDDLE),
+    "ResNet-56": Network(_scaled(nn.resnet56), DEAR),
 }
 
 
@@ -72,8 +70,8 @@ class Arm(NamedTuple):
       name: in tables and file names.
       price: USD for a label; None where it makes no difference to what is bought.
       batch: share of the data set in a batch, or None for MCAL, which chooses.
-      constraint: of `min_cost.Terms`.
-      confidence: of `min_cost.Terms`.
+      constraint: of `mcal.Terms`.
+      confidence: of `mcal.Terms`.
       candidates: networks to choose from.
     """
 
@@ -94,7 +92,7 @@ class Config:
       max_error: share of wrong labels that is allowed.
       test_share: of the data set, for the test set.
       first_share: of the data set, for the first batch and the smallest.
-      slack: of `min_cost.Terms`.
+      slack: of `mcal.Terms`.
       epochs: of each training.
       batch_size: of each training step.
       learning_rate: of Adam, falling linearly to a hundredth.
@@ -114,7 +112,7 @@ class Config:
     subset: int | None = None
 
 
-def mcal(
+def adaptive(
     service: str, constraint: str = "overall", candidates: tuple[str, ...] = (DEFAULT,)
 ) -> Arm:
     """MCAL at a service's price, choosing from some networks."""
@@ -172,14 +170,14 @@ def terms_of(config: Config, arm: Arm, num_items: int) -> Terms:
 
 def candidate(
     config: Config, name: str, key: jax.Array, images: np.ndarray, num_classes: int
-) -> labelling.Candidate:
+) -> mcal.Model:
     """A network with its training and its price."""
     network = NETWORKS[name]
     channels = (0, 1, 2)
     scaled = images[:: max(1, len(images) // 5000)] / 255
     mean, sd = scaled.mean(channels).tolist(), scaled.std(channels).tolist()
     module = network.make(num_classes, tuple(mean), tuple(sd))
-    init, apply = networks.from_linen(module, images[:1])
+    init, apply = nn.from_linen(module, images[:1])
     mirror = config.data not in ("mnist", "digits")
     learner = learners.by_epochs(
         init,
@@ -189,13 +187,13 @@ def candidate(
         batch_size=config.batch_size,
         rate=lambda progress: jnp.maximum(1 - progress, 0.01),
         augment=(
-            (lambda key, x: augmentation.crop_and_flip(key, x, pad=3, flip=mirror))
+            (lambda key, x: nn.crop_and_flip(key, x, pad=3, flip=mirror))
             if config.augment
             else None
         ),
     )
-    return labelling.Candidate(
-        labelling.from_learner(key, learner, images),
+    return mcal.Model(
+        mcal.from_learner(key, learner, images),
         TrainingPrice(per_image=network.price),
     )
 
@@ -223,8 +221,8 @@ def run_arm(
     key, train_key = jax.random.split(jax.random.key(seed))
     policy = None
     if arm.batch is not None:
-        policy = labelling.fixed_batch(terms, terms.first_batch)
-    result = labelling.label(
+        policy = mcal.fixed_batch(terms, terms.first_batch)
+    result = mcal.label(
         key,
         {
             name: candidate(config, name, train_key, images, num_classes)

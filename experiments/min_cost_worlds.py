@@ -11,9 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jal import error_laws, labelling, min_cost, training_price
-from jal.min_cost import THETAS, Course, Terms
-from jal.training_price import TrainingPrice
+from jal import mcal
+from jal.mcal import THETAS, Course, Terms, TrainingPrice
 
 MOST_ROUNDS = 128
 
@@ -53,7 +52,7 @@ def optimum(world: World, terms: Terms, price: TrainingPrice) -> dict:
     sizes = np.arange(
         terms.first_batch, terms.num_items - terms.num_test + 1, terms.grid_step
     )
-    _, machine = min_cost.machine_share(
+    _, machine = mcal.machine_share(
         terms,
         jnp.asarray(sizes),
         jnp.asarray(errors(world, sizes), jnp.float32),
@@ -61,7 +60,7 @@ def optimum(world: World, terms: Terms, price: TrainingPrice) -> dict:
     )
     machine = np.asarray(machine)
     rounds = np.arange(1, MOST_ROUNDS + 1)[:, None]
-    training = training_price.by_rounds(price, 0.0, sizes[None].astype(float), rounds)
+    training = mcal.price_of_rounds(price, 0.0, sizes[None].astype(float), rounds)
     costs = (terms.num_items - machine)[None] * terms.price + training
     best = np.unravel_index(np.argmin(costs), costs.shape)
     return {
@@ -74,13 +73,11 @@ def optimum(world: World, terms: Terms, price: TrainingPrice) -> dict:
 
 @functools.partial(jax.jit, static_argnames=("terms", "truncated"))
 def _plan(terms, price, rates, weights, sizes, size, batch, spend, truncated=True):
-    law = error_laws.fit(sizes, rates, weights, truncated=truncated)
-    predicted = error_laws.predict(law, min_cost.grid(terms, size).astype(jnp.float32))
-    predicted = error_laws.rising(predicted)
+    law = mcal.fit_law(sizes, rates, weights, truncated=truncated)
+    predicted = mcal.predict_errors(law, mcal.grid(terms, size).astype(jnp.float32))
+    predicted = mcal.rising(predicted)
     thetas = jnp.asarray(THETAS)
-    return min_cost.search(
-        terms, price, size, predicted, thetas, batch=batch, spend=spend
-    )
+    return mcal.search(terms, price, size, predicted, thetas, batch=batch, spend=spend)
 
 
 def simulate(
@@ -106,9 +103,9 @@ def simulate(
     weights = np.zeros_like(rates)
     batch = terms.first_batch
     for number in range(MOST_ROUNDS):
-        spend += float(training_price.of_fit(price, size))
+        spend += float(mcal.price_of_training(price, size))
         true = errors(world, [size])[0]
-        shares = min_cost.shares_of_test(terms, size, THETAS)
+        shares = mcal.shares_of_test(terms, size, THETAS)
         counts = np.round(shares * terms.num_test).astype(int)
         counts[shares > 1] = 0
         if seed is None:
@@ -118,10 +115,10 @@ def simulate(
             found = np.diff(counts * true, prepend=0).clip(0)
             items = np.diff(counts, prepend=0).clip(1)
             found = np.cumsum(draws.binomial(items, np.minimum(found / items, 1)))
-            measured = error_laws.rates(jnp.asarray(counts), jnp.asarray(found))
+            measured = mcal.error_rates(jnp.asarray(counts), jnp.asarray(found))
             rate, weight = map(np.asarray, measured)
         sizes[number], rates[number], weights[number] = size, rate, weight
-        _, machine = min_cost.machine_share(
+        _, machine = mcal.machine_share(
             terms,
             jnp.array([size]),
             jnp.asarray(rate, jnp.float32)[None],
@@ -131,7 +128,7 @@ def simulate(
         plan = None
         if number >= 2:
             plan = _plan(terms, price, rates, weights, sizes, size, batch, spend)
-        course = min_cost.advance(
+        course = mcal.advance(
             terms, course, price, size=size, spend=spend, machine=machine, plan=plan
         )
         rows.append(
@@ -157,7 +154,7 @@ def simulate(
 
 
 def classifier(world: World, labels: np.ndarray, seed: int):
-    """A model whose errors follow the formula: the `train` of a `labelling.Candidate`.
+    """A model whose errors follow the formula: the `train` of a `mcal.Model`.
 
     Every item has a hardness, its quantile in the pool. The model is the surer the
     easier an item is, and wrong with the probability that makes the errors of the most
@@ -182,22 +179,22 @@ def classifier(world: World, labels: np.ndarray, seed: int):
         chance = (4 * world.a * hardness**3 + world.c) * falling
         wrong = luck < chance
         predicted = np.where(wrong, (labels + 1) % num_classes, labels)
-        return labelling.Predictions(predicted, 1 - hardness, seconds=1e-6 * size)
+        return mcal.Predictions(predicted, 1 - hardness, seconds=1e-6 * size)
 
     return train
 
 
 def label_world(
     world: World, terms: Terms, price: TrainingPrice, *, seed: int
-) -> tuple[labelling.Result, float]:
+) -> tuple[mcal.Result, float]:
     """Labels a pool of two classes by the driver itself, with a model by formula.
 
     Returns:
       The result, and the share of labels that are wrong.
     """
     truth = np.random.default_rng(seed).integers(0, 2, terms.num_items)
-    candidate = labelling.Candidate(classifier(world, truth, seed), price)
-    result = labelling.label(
+    candidate = mcal.Model(classifier(world, truth, seed), price)
+    result = mcal.label(
         jax.random.key(seed),
         {"formula": candidate},
         lambda indices: truth[indices],

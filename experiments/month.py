@@ -27,9 +27,9 @@ from experiments import runs
 from experiments.month_cost import Arm, figure, run_arm, summarize, table
 from experiments.month_people import SECONDS, Config, annotation, check_times, people
 from experiments.month_recipe import keep_compiled, recipe
-from jal import files, plots
-from jal.annotations import Annotation
-from jal.session import Session
+from jal import plots
+from jal._core import files
+from jal.session import Annotation, Session
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False

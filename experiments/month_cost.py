@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from experiments import month_people, paired, runs
 from experiments.month_people import Config, People
 from experiments.month_recipe import keep_compiled, recipe
-from jal import driver, files
+from jal import loop
+from jal._core import files
 from jal.session import Session
 
 POINTS = 21
@@ -48,7 +49,7 @@ def run_arm(
     world, made = month_people.people(config, seed, data_dir), recipe(config)
     folder.mkdir(parents=True, exist_ok=True)
     identity = {"config": dataclasses.asdict(config)}
-    files.write_json(folder / driver.RUN_FILE, identity)
+    files.write_json(folder / loop.RUN_FILE, identity)
     try:
         session = Session.open(folder, world.images, made)
     except FileNotFoundError:
@@ -67,7 +68,7 @@ def run_arm(
     while len(session.store.batches()) <= config.rounds:
         batch = session.ask(config.k, beta=arm.beta if _has_labels(session) else 0.0)
         _answer(session, world, batch)
-        files.append_line(folder / driver.ROUNDS_FILE, {"batch": batch.number})
+        files.append_line(folder / loop.ROUNDS_FILE, {"batch": batch.number})
     session.ask(1, beta=arm.beta)  # measures the last model
     batches, labels = session.store.batches(), session.store.labels()
     seconds = np.cumsum(

@@ -26,7 +26,7 @@ import numpy as np
 
 from experiments import datasets
 from jal import cost
-from jal.annotations import Annotation
+from jal.session import Annotation
 
 ERROR_MEAN, ERROR_SD = 0.048, 0.100
 # T-shirt, trouser, pullover, dress, coat, sandal, shirt, sneaker, bag, ankle boot: how

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from experiments.month_people import Config
-from jal import acquisition, learners, networks, strategies
+from jal import acquisition, learners, nn, strategies
 from jal import pool as pools
 from jal.session import Recipe
 
@@ -20,10 +20,10 @@ def recipe(config: Config) -> Recipe:
     example = np.zeros((1, 28, 28, 1), np.uint8)
     options: Any = dict(steps=config.steps, batch_size=32)
     learner = learners.supervised(
-        *networks.from_linen(networks.small_cnn(), example), optax.adam(1e-3), **options
+        *nn.from_linen(nn.small_cnn(), example), optax.adam(1e-3), **options
     )
     cost_learner = learners.regressor(
-        *networks.from_linen(networks.small_cnn(None), example),
+        *nn.from_linen(nn.small_cnn(None), example),
         optax.adam(1e-3),
         log_targets=True,
         **options,

@@ -17,7 +17,7 @@ import jax
 from tqdm.auto import tqdm
 
 import jal
-from jal import driver
+from jal import loop
 
 
 def run_all(
@@ -117,12 +117,12 @@ def _slug(arm) -> str:
 
 
 def _lines(folder: Path) -> int:
-    path = folder / driver.ROUNDS_FILE
+    path = folder / loop.ROUNDS_FILE
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def _check_config(folder: Path, config) -> None:
-    stored = json.loads((folder / driver.RUN_FILE).read_text())["config"]
+    stored = json.loads((folder / loop.RUN_FILE).read_text())["config"]
     asked = json.loads(json.dumps(dataclasses.asdict(config)))
     different = [name for name in asked if stored.get(name) != asked[name]]
     if different:

@@ -28,7 +28,8 @@ from experiments.task_aware_runs import (
     reevaluate_arm,
     run_arm,
 )
-from jal import files, plots
+from jal import plots
+from jal._core import files
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False

@@ -17,18 +17,9 @@ import numpy as np
 import optax
 
 from experiments import datasets, runs
-from jal import (
-    augmentation,
-    driver,
-    files,
-    learners,
-    loop,
-    losses,
-    networks,
-    pool,
-    strategies,
-    vaal,
-)
+from jal import learners, loop, nn, pool, strategies
+from jal._core import files
+from jal.learners import losses
 from jal.types import Data, Strategy
 
 # Images of each class that an imbalanced CIFAR-10 keeps, in hundreds.
@@ -138,7 +129,7 @@ def reduced_config(**changes) -> Config:
 
 
 # Raw ranks for the discriminator, and scores that depend on the batch.
-RELEASE = vaal.Options(adversary_condition="raw", batch_statistics=True)
+RELEASE = strategies.VaalOptions(adversary_condition="raw", batch_statistics=True)
 
 
 @functools.cache
@@ -197,7 +188,7 @@ def build(config: Config, arm: Arm, num_classes: int, shape, mean, sd):
     """Learner and strategy of an arm: one pair for all seeds."""
     example = np.zeros((1, *shape), np.uint8)
     ranking = arm.ranking or ("logistic" if config.ranker_for_all else None)
-    network = networks.ResNet(
+    network = nn.ResNet(
         num_classes,
         config.width,
         config.blocks,
@@ -213,9 +204,9 @@ def build(config: Config, arm: Arm, num_classes: int, shape, mean, sd):
         epochs=config.epochs,
         batch_size=config.batch_size,
         rate=lambda progress: jnp.where(progress < 0.8, 1.0, 0.1),
-        augment=augmentation.crop_and_flip if config.augment else None,
+        augment=nn.crop_and_flip if config.augment else None,
     )
-    functions = networks.from_linen(network, example)
+    functions = nn.from_linen(network, example)
     if ranking is None:
         learner = learners.by_epochs(*functions, **training)
     else:
@@ -234,16 +225,16 @@ def _strategy(config, arm, shape, mean, sd):
     if arm.select == "learning_loss":
         return strategies.learning_loss(batch_size=500)
     conditioned = arm.select == "ta_vaal"
-    vae = networks.VAE(shape, config.latent, config.vae_channels, conditioned)
-    adversary = networks.from_discriminator(networks.Discriminator(), vae)
-    assemble = vaal.ta_vaal if conditioned else vaal.vaal
+    vae = nn.VAE(shape, config.latent, config.vae_channels, conditioned)
+    adversary = nn.from_discriminator(nn.Discriminator(), vae)
+    assemble = strategies.ta_vaal if conditioned else strategies.vaal
     return assemble(
-        vaal.Autoencoder(*networks.from_vae(vae)),
-        vaal.Adversary(*adversary),
-        steps=vaal.epochs_of(config.vae_epochs, batch_size=config.vae_batch_size),
+        strategies.Autoencoder(*nn.from_vae(vae)),
+        strategies.Adversary(*adversary),
+        steps=strategies.epochs_of(config.vae_epochs, batch_size=config.vae_batch_size),
         batch_size=config.vae_batch_size,
-        prepare=functools.partial(networks.standardize, mean=mean, sd=sd),
-        options=RELEASE if config.release else vaal.RECOMMENDED,
+        prepare=functools.partial(nn.standardize, mean=mean, sd=sd),
+        options=RELEASE if config.release else strategies.RECOMMENDED_VAAL,
         scoring_batch_size=500,
     )
 
@@ -290,7 +281,7 @@ def run_arm(
     loop.check(
         data, initial, k=config.picks, rounds=config.rounds, num_classes=num_classes
     )
-    _, infos = driver.drive(
+    _, infos = loop.drive(
         key,
         learner,
         strategy,
@@ -447,7 +438,7 @@ def reevaluate_arm(
     )
     (initial, stages), *_ = (rest for own, *rest in arm.choices if own == seed)
     strategy = _replay(np.array(stages, np.int32)[: config.rounds])
-    _, infos = driver.drive(
+    _, infos = loop.drive(
         jax.random.key(seed),
         learner,
         strategy,
@@ -480,6 +471,6 @@ def _replay(chosen: np.ndarray) -> Strategy:
 
     def select(key, stage, view, k):
         del key, k
-        return pool.acquired(view, jnp.asarray(chosen)[stage]), stage + 1
+        return pool.picks(view, jnp.asarray(chosen)[stage]), stage + 1
 
     return Strategy(init=lambda key, data, pool: jnp.int32(0), select=select)

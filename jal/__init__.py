@@ -1,90 +1,61 @@
 """Deep active learning as pure JAX functions.
 
-`jal.networks`, the only module that needs flax, is imported explicitly.
+The parts are loaded when they are first used: `jal.loop` (research), `jal.scoring`
+(large pools), `jal.session` (people), `jal.mcal` (everything at least cost), and what
+they share: `predictive`, `acquisition`, `cost`, `pool`, `selection`, `strategies`,
+`learners`, `nn`, `plots`. The contracts are here: `jal.Data`, `jal.Outputs`, ...
 """
 
-from jal import (
-    acquisition,
-    annotations,
-    augmentation,
-    batchbald,
-    campaign,
-    convolution,
-    cost,
-    cost_plots,
-    diversity,
-    driver,
-    error_laws,
-    files,
-    html_report,
-    journal,
-    label_store,
-    label_studio,
-    labelling,
-    learners,
-    loop,
-    losses,
-    masked_dense,
-    min_cost,
-    normalization,
-    numerics,
-    plots,
-    pool,
-    predictive,
-    ranking,
-    score_files,
-    scoring,
-    selection,
-    session,
-    sources,
-    status,
-    strategies,
-    training_price,
-    types,
-    typicality,
-    vaal,
+import importlib
+from typing import TYPE_CHECKING
+
+from jal import types
+from jal._core.compile import jit
+from jal.types import (
+    Data,
+    Learner,
+    Outputs,
+    Picks,
+    Pool,
+    Predictive,
+    Proposal,
+    Strategy,
+    View,
 )
+
+if TYPE_CHECKING:
+    from jal import (
+        acquisition,
+        cost,
+        learners,
+        loop,
+        mcal,
+        nn,
+        plots,
+        pool,
+        predictive,
+        scoring,
+        selection,
+        session,
+        strategies,
+    )
 
 __version__ = "0.1.0"
 
+# fmt: off
 __all__ = [
-    "acquisition",
-    "annotations",
-    "augmentation",
-    "batchbald",
-    "campaign",
-    "convolution",
-    "cost",
-    "cost_plots",
-    "diversity",
-    "driver",
-    "error_laws",
-    "files",
-    "html_report",
-    "journal",
-    "label_store",
-    "label_studio",
-    "labelling",
-    "learners",
-    "loop",
-    "losses",
-    "masked_dense",
-    "min_cost",
-    "normalization",
-    "numerics",
-    "plots",
-    "pool",
-    "predictive",
-    "ranking",
-    "score_files",
-    "scoring",
-    "selection",
-    "session",
-    "sources",
-    "status",
-    "strategies",
-    "training_price",
-    "types",
-    "typicality",
-    "vaal",
+    "Data", "Learner", "Outputs", "Picks", "Pool", "Predictive", "Proposal", "Strategy",
+    "View", "acquisition", "cost", "jit", "learners", "loop", "mcal", "nn", "plots",
+    "pool", "predictive", "scoring", "selection", "session", "strategies", "types",
 ]
+# fmt: on
+
+if not TYPE_CHECKING:  # else no name would be unknown to a type checker
+
+    def __getattr__(name):
+        if name in __all__:
+            return importlib.import_module(f"jal.{name}")
+        raise AttributeError(f"module 'jal' has no attribute {name!r}")
+
+    def __dir__():
+        return sorted({*globals(), *__all__})

@@ -1,6 +1,6 @@
 """`python -m jal` is the command `jal`."""
 
-from jal import cli
+from jal.cli import _app
 
 if __name__ == "__main__":
-    cli.main()
+    _app.main()

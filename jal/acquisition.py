@@ -6,7 +6,7 @@ All take any leading shape [...] of items and are pure one-liners over `Predicti
 import jax
 import jax.numpy as jnp
 
-from jal import numerics
+from jal._core import numerics
 from jal.types import Outputs, Predictive
 
 

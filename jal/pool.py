@@ -10,8 +10,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jal import numerics
-from jal.types import Acquisition, Data, Pool, Proposal, View
+from jal._core import numerics
+from jal.types import Data, Picks, Pool, Proposal, View
 
 
 def create(num_items: int, capacity: int) -> Pool:
@@ -194,9 +194,7 @@ def balanced_indices(
     return jax.vmap(of_class)(jnp.arange(num_classes)).reshape(-1)
 
 
-def acquired(
-    view: View, positions: jax.Array, scores: jax.Array | None = None
-) -> Acquisition:
+def picks(view: View, positions: jax.Array, scores: jax.Array | None = None) -> Picks:
     """Positions among the candidates of a view, as an acquisition.
 
     Args:
@@ -205,14 +203,14 @@ def acquired(
       scores: [M] of the candidates, or None.
 
     Returns:
-      `Acquisition` of pool indices.
+      `Picks` of pool indices.
 
     >>> view = View(print, None, None, jnp.array([7, 9]), jnp.ones(2, bool))
-    >>> acquired(view, jnp.array([1, -1])).indices.tolist()
+    >>> picks(view, jnp.array([1, -1])).indices.tolist()
     [9, -1]
     """
     indices = jnp.where(positions >= 0, view.candidates[positions], -1)
-    return Acquisition(indices.astype(jnp.int32), scores)
+    return Picks(indices.astype(jnp.int32), scores)
 
 
 def everything() -> Proposal:

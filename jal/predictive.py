@@ -13,7 +13,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jal import numerics
+from jal._core import numerics
 from jal.types import Outputs, Predictive, View
 
 # Passes computed at a time: enough to fill a matrix multiplication, few enough that

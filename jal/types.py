@@ -142,7 +142,7 @@ class View(NamedTuple):
     cost: jax.Array | None = None
 
 
-class Acquisition(NamedTuple):
+class Picks(NamedTuple):
     """What a strategy chose.
 
     Attributes:
@@ -160,9 +160,9 @@ class Strategy(NamedTuple):
 
     Attributes:
       init: (key, data, pool) -> state, with `data` masked as in `View`.
-      select: (key, state, view, k) -> (Acquisition, state); learned strategies train
+      select: (key, state, view, k) -> (Picks, state); learned strategies train
         inside.
     """
 
     init: Callable[..., Any]
-    select: Callable[..., tuple[Acquisition, Any]]
+    select: Callable[..., tuple[Picks, Any]]

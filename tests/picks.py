@@ -19,10 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jal import acquisition, driver, labelling, learners, loop, pool, selection
-from jal import session, strategies, vaal
-from jal.min_cost import Terms
-from jal.training_price import TrainingPrice
+from jal import acquisition, learners, loop, mcal, pool, selection, session, strategies
+from jal.mcal import Terms, TrainingPrice
 from jal.types import Data, Outputs
 
 ROOT = Path(__file__).parent.parent
@@ -67,10 +65,10 @@ def adversarial(assemble):
         return z @ params + (0.0 if condition is None else condition)
 
     return assemble(
-        vaal.Autoencoder(
+        strategies.Autoencoder(
             lambda key: (0.1 * jax.random.normal(key, (64, 2)), ()), encode, autoencode
         ),
-        vaal.Adversary(lambda key: jax.random.normal(key, (2,)), discriminate),
+        strategies.Adversary(lambda key: jax.random.normal(key, (2,)), discriminate),
         steps=20,
         batch_size=16,
         prepare=lambda x: x,
@@ -100,12 +98,12 @@ def every_strategy():
         "class_balanced": strategies.class_balanced(),
         "alamp": strategies.alamp(),
         "alamp_div": strategies.alamp(diversify=True),
-        "k_center": strategies.coreset(batch_size=70),
+        "k_center": strategies.k_center(batch_size=70),
         "typical": strategies.typical(),
         "badge": strategies.badge(),
         "batch_bald": strategies.batch_bald(num_samples=10, num_configurations=200),
-        "vaal": adversarial(vaal.vaal),
-        "ta_vaal": adversarial(vaal.ta_vaal),
+        "vaal": adversarial(strategies.vaal),
+        "ta_vaal": adversarial(strategies.ta_vaal),
     }
 
 
@@ -118,7 +116,7 @@ def scan_and_drive(strategy):
     model, key = learner(), jax.random.key(0)
     run = jax.jit(lambda key, data: loop.run(key, model, strategy, data, **options))
     scanned = run(key, data)[1].indices.tolist()
-    driven = driver.drive(key, model, strategy, data, progress=False, **options)
+    driven = loop.drive(key, model, strategy, data, progress=False, **options)
     return {"scan": scanned, "drive": driven[1].indices.tolist()}
 
 
@@ -135,9 +133,9 @@ def mcal_part():
         bought.extend(int(index) for index in indices)
         return y[indices]
 
-    result = labelling.label(
+    result = mcal.label(
         jax.random.key(1),
-        {"linear": labelling.Candidate(train_linear(x), TrainingPrice(per_image=1e-4))},
+        {"linear": mcal.Model(train_linear(x), TrainingPrice(per_image=1e-4))},
         oracle,
         Terms(N, 60, 0.04, first_batch=20, grid_step=10, max_error=0.1),
         num_classes=CLASSES,
@@ -152,7 +150,7 @@ def mcal_part():
 
 
 def train_linear(x):
-    return labelling.from_learner(jax.random.key(2), learner(), x, batch_size=100)
+    return mcal.from_learner(jax.random.key(2), learner(), x, batch_size=100)
 
 
 def session_part():

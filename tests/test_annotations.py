@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jal import _tables, annotations
-from jal.annotations import Annotation, Vocabulary, check, read_csv, write_csv
+from jal import session
+from jal.session import Annotation, Vocabulary, _tables, read_csv, write_csv
+from jal.session._annotations import check
 
 NAMES = ["a.png", "b/1.png", "c d.png", "=1+1", "@x", "é,;\t.png"]
 CLASSES = ["cat", "dog", "<b>x</b>"]
@@ -305,7 +306,7 @@ def test_any_content_is_read_or_refused(tmp_path_factory, content):
 def test_a_batch_is_filled_in_and_comes_back(tmp_path):
     path = tmp_path / "batch.csv"
     columns = {"score": np.float32([0.1, 0.2, 0.3]), "guess": ["cat", "=dog", "cat"]}
-    annotations.write_batch(path, np.array([5, 0, 3]), names=NAMES, columns=columns)
+    session.write_batch(path, np.array([5, 0, 3]), names=NAMES, columns=columns)
     assert read_csv(path, **POOL) == []
     with open(path, encoding="utf-8-sig", newline="") as file:
         table = list(csv.DictReader(file))
@@ -322,7 +323,7 @@ def test_a_batch_is_filled_in_and_comes_back(tmp_path):
 
 def test_a_batch_for_another_pool_is_refused(tmp_path):
     path = tmp_path / "batch.csv"
-    annotations.write_batch(path, [1], names=NAMES, pool="00c0ffee")
+    session.write_batch(path, [1], names=NAMES, pool="00c0ffee")
     path.write_text(
         path.read_text().replace("1,", "1,", 1).replace(",,,,,", ",dog,,,,")
     )
@@ -345,7 +346,7 @@ def test_guesses_of_the_model_are_no_answers(tmp_path):
 
 def test_a_batch_that_is_wrong_is_not_written(tmp_path):
     def written(items, **columns):
-        annotations.write_batch(tmp_path / "b.csv", items, names=NAMES, columns=columns)
+        session.write_batch(tmp_path / "b.csv", items, names=NAMES, columns=columns)
 
     with pytest.raises(ValueError, match="items is 6; expected 0 to 5"):
         written([6])

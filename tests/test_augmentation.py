@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jal import augmentation
+from jal import nn
 
 KEY = jax.random.key(0)
 IMAGES = np.arange(1, 1 + 200 * 5 * 4 * 2).reshape(200, 5, 4, 2).astype(np.int32)
 
 
 def test_every_image_is_a_crop_of_its_own_padded_self():
-    changed = np.asarray(augmentation.crop_and_flip(KEY, jnp.asarray(IMAGES), pad=2))
+    changed = np.asarray(nn.crop_and_flip(KEY, jnp.asarray(IMAGES), pad=2))
     assert changed.shape == IMAGES.shape and changed.dtype == IMAGES.dtype
     padded = np.pad(IMAGES, ((0, 0), (2, 2), (2, 2), (0, 0)))
     found = set()
@@ -33,23 +33,23 @@ def test_every_image_is_a_crop_of_its_own_padded_self():
 
 def test_without_padding_only_mirrored_and_without_both_unchanged():
     images = jnp.asarray(IMAGES)
-    mirrored = augmentation.crop_and_flip(KEY, images, pad=0)
+    mirrored = nn.crop_and_flip(KEY, images, pad=0)
     is_flipped = np.all(mirrored == images[:, :, ::-1], axis=(1, 2, 3))
     is_same = np.all(mirrored == images, axis=(1, 2, 3))
     assert np.all(is_flipped ^ is_same) and 60 < is_flipped.sum() < 140
-    same = augmentation.crop_and_flip(KEY, images, pad=0, flip=False)
+    same = nn.crop_and_flip(KEY, images, pad=0, flip=False)
     np.testing.assert_array_equal(same, images)
 
 
 def test_no_flip_never_mirrors():
     image = jnp.arange(5.0)[None, None, :, None] + jnp.ones((50, 5, 1, 1))
-    changed = augmentation.crop_and_flip(KEY, image, pad=1, flip=False)
+    changed = nn.crop_and_flip(KEY, image, pad=1, flip=False)
     steps = np.diff(np.asarray(changed)[:, 2, :, 0], axis=1)[:, 1:-1]
     assert np.all(steps == 1)
 
 
 def test_bad_arguments():
     with pytest.raises(ValueError, match=r"images has shape \(2, 3, 4\); expected"):
-        augmentation.crop_and_flip(KEY, jnp.zeros((2, 3, 4)))
+        nn.crop_and_flip(KEY, jnp.zeros((2, 3, 4)))
     with pytest.raises(ValueError, match="pad=-1; it must not be negative"):
-        augmentation.crop_and_flip(KEY, jnp.zeros((2, 3, 4, 1)), pad=-1)
+        nn.crop_and_flip(KEY, jnp.zeros((2, 3, 4, 1)), pad=-1)

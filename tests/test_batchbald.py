@@ -8,15 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jal import acquisition, batchbald, predictive, selection
+from jal import acquisition, predictive, selection
+from jal.selection import _batch_bald
 
 NAN, INF = math.nan, math.inf
 KEY = jax.random.key(0)
 
 static = ("k", "num_configurations")
-batch_bald = jax.jit(batchbald.batch_bald, static_argnames=static)
+batch_bald = jax.jit(selection.batch_bald, static_argnames=static)
 joint = jax.jit(
-    batchbald.joint_mutual_information, static_argnames="num_configurations"
+    selection.joint_mutual_information, static_argnames="num_configurations"
 )
 
 
@@ -68,7 +69,7 @@ def bald(logits):
 
 
 def test_it_is_a_selector():
-    assert selection.batch_bald is batchbald.batch_bald
+    assert selection.batch_bald is selection.batch_bald
 
 
 # While all configurations are looked at.
@@ -168,7 +169,7 @@ def test_drawn_configurations_agree_with_brute_force():
     logits = passes(1, (8, 10, 3))
     p = softmax(logits)
     keys = jax.random.split(KEY, 400)
-    run = lambda key: batchbald.batch_bald(key, logits, 4, num_configurations=20)
+    run = lambda key: selection.batch_bald(key, logits, 4, num_configurations=20)
     positions, scores = jax.jit(jax.vmap(run))(keys)
     exact_picks, exact = greedy(p, 2)
     np.testing.assert_allclose(scores[:, :2], [exact] * 400, atol=1e-5)
@@ -188,7 +189,7 @@ def test_drawn_configurations_agree_with_brute_force():
 def test_drawn_configurations_are_unbiased():
     """Three exact steps, of up to 16 configurations, and one item left for the last."""
     logits = passes(2, (7, 4, 4))
-    run = lambda key: batchbald.batch_bald(key, logits, 4, num_configurations=17)
+    run = lambda key: selection.batch_bald(key, logits, 4, num_configurations=17)
     positions, scores = jax.jit(jax.vmap(run))(jax.random.split(KEY, 2000))
     picks, exact = greedy(softmax(logits), 4)
     assert np.all(positions == np.array([picks]))
@@ -203,7 +204,7 @@ def test_more_configurations_give_better_batches():
     keys = jax.random.split(KEY, 40)
 
     def spread(num_configurations):
-        run = lambda key: batchbald.batch_bald(
+        run = lambda key: selection.batch_bald(
             key, logits, 6, num_configurations=num_configurations
         )[1][-1]
         return np.std(jax.jit(jax.vmap(run))(keys))
@@ -288,7 +289,7 @@ def test_nan_in_any_pass_makes_an_item_unavailable():
 
 def test_jit_and_vmap_give_what_eager_gives():
     batch = [(jax.random.key(seed), jnp.asarray(passes(seed))) for seed in range(3)]
-    run = lambda x: batchbald.batch_bald(*x, 5, num_configurations=30)
+    run = lambda x: selection.batch_bald(*x, 5, num_configurations=30)
     eager = [run(x) for x in batch]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batch)
     mapped = jax.jit(jax.vmap(run))(stacked)
@@ -301,7 +302,7 @@ def test_jit_and_vmap_give_what_eager_gives():
 
 def test_one_trace_serves_all_pools():
     chex.clear_trace_counter()
-    run = lambda key, x, available: batchbald.batch_bald(
+    run = lambda key, x, available: selection.batch_bald(
         key, x, 4, num_configurations=30, available=available
     )
     counted = jax.jit(chex.assert_max_traces(run, n=1))
@@ -322,10 +323,10 @@ def test_results_do_not_depend_on_what_is_computed_at_a_time(monkeypatch):
     logits, results = passes(0, (6, 20, 3)), []
     # Parts that divide 20 items and 40 configurations, and parts that do not.
     for sizes in [(128, 4096, 2**20), (1, 3, 1), (7, 21, 500), (40, 60, 10**4)]:
-        monkeypatch.setattr(batchbald, "BLOCKS", batchbald.Blocks(*sizes))
+        monkeypatch.setattr(_batch_bald, "BLOCKS", _batch_bald.Blocks(*sizes))
         run = lambda: (
-            batchbald.batch_bald(KEY, logits, 6, num_configurations=40),
-            batchbald.joint_mutual_information(KEY, logits, num_configurations=40),
+            selection.batch_bald(KEY, logits, 6, num_configurations=40),
+            selection.joint_mutual_information(KEY, logits, num_configurations=40),
         )
         (positions, scores), estimate = jax.jit(run)()
         results.append((positions.tolist(), scores, *estimate))
@@ -352,12 +353,12 @@ def test_number_of_configurations_is_checked(number):
 
 def test_shapes_and_types_are_checked():
     with pytest.raises(AssertionError):
-        batchbald.batch_bald(KEY, jnp.ones((8, 3)), 2, num_configurations=5)
+        selection.batch_bald(KEY, jnp.ones((8, 3)), 2, num_configurations=5)
     with pytest.raises(AssertionError):
-        batchbald.joint_mutual_information(KEY, jnp.ones(3), num_configurations=5)
+        selection.joint_mutual_information(KEY, jnp.ones(3), num_configurations=5)
     for available in (jnp.ones(7, bool), jnp.ones(8)):
         with pytest.raises(AssertionError):
-            batchbald.batch_bald(
+            selection.batch_bald(
                 KEY, passes(), 2, num_configurations=5, available=available
             )
 
@@ -386,7 +387,7 @@ def test_all_configurations_of_a_batch_equal_brute_force():
 def test_estimates_lie_within_their_standard_error(num_configurations):
     logits = passes(1, (8, 4, 3))
     truth = information(softmax(logits))
-    run = lambda key: batchbald.joint_mutual_information(
+    run = lambda key: selection.joint_mutual_information(
         key, logits, num_configurations=num_configurations
     )
     estimates, errors = jax.jit(jax.vmap(run))(jax.random.split(KEY, 1000))
@@ -405,7 +406,7 @@ def test_passes_are_drawn_in_equal_numbers():
     np.testing.assert_allclose(estimate, truth, atol=1e-6)
     assert error > 0.1
     # Not in equal numbers with five, but in equal numbers on average.
-    run = lambda key: batchbald.joint_mutual_information(
+    run = lambda key: selection.joint_mutual_information(
         key, logits, num_configurations=5
     )
     estimates, _ = jax.jit(jax.vmap(run))(jax.random.split(KEY, 2000))

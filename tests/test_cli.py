@@ -21,18 +21,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from jal import (
-    _cli_hosts,
-    _cli_score,
-    _cli_select,
-    acquisition,
-    cli,
-    cost,
-    predictive,
-    ranking,
-    scoring,
-    selection,
-)
+import jal as package
+from jal import acquisition, cost, predictive, selection
+from jal.cli import _app, _hosts, _score, _select
+from jal.scoring import _ranking, _score_pool
 from jal.types import Outputs
 
 N, D, C = 203, 6, 3
@@ -41,7 +33,7 @@ POOL = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
 MODEL = """
 import os, time
 import jax, jax.numpy as jnp, numpy as np
-from jal import sources
+
 from jal.types import Outputs
 
 WEIGHTS = np.random.default_rng(1).normal(size=(6, 3)).astype(np.float32)
@@ -109,7 +101,7 @@ def folder(tmp_path, monkeypatch):
     """A folder with models and a pool, and a Python that has not seen them yet."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path.copy())
-    monkeypatch.delenv(_cli_hosts.CHILD, raising=False)
+    monkeypatch.delenv(_hosts.CHILD, raising=False)
     Path("mymodel.py").write_text(MODEL)
     Path("broken.py").write_text(BROKEN)
     np.save("pool.npy", POOL)
@@ -119,7 +111,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def jal(*arguments, code=0):
-    result = CliRunner().invoke(cli.app, list(map(str, arguments)))
+    result = CliRunner().invoke(_app.app, list(map(str, arguments)))
     if code != 1 and isinstance(result.exception, Exception):
         raise result.exception
     assert result.exit_code == code, result.output
@@ -294,10 +286,10 @@ def test_nan_is_told_in_a_line():
 
 
 def test_range_of_scores_block_by_block(monkeypatch):
-    monkeypatch.setattr(ranking, "BLOCK", 2)
+    monkeypatch.setattr(_ranking, "BLOCK", 2)
     scores = np.array([np.nan, np.nan, 3, np.nan, -1, 4, np.nan], np.float32)
-    assert _cli_score._range_of(scores) == (-1, 2, 4)
-    assert _cli_score._range_of(np.array([np.inf, 1], np.float32)) == (
+    assert _score._range_of(scores) == (-1, 2, 4)
+    assert _score._range_of(np.array([np.inf, 1], np.float32)) == (
         1,
         np.inf,
         np.inf,
@@ -450,7 +442,7 @@ def raising(failure):
 
 def test_memory_that_runs_out(monkeypatch):
     failure = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 3 GB\nmore")
-    monkeypatch.setattr(scoring, "score_pool", raising(failure))
+    monkeypatch.setattr(_score_pool, "score_pool", raising(failure))
     assert "out of memory with --chunk-size 1000; lower it, or give --batch-siz" in (
         error()
     )
@@ -458,12 +450,12 @@ def test_memory_that_runs_out(monkeypatch):
 
 def test_defects_are_not_hidden(monkeypatch):
     failure = jax.errors.JaxRuntimeError("INTERNAL: Gloo")
-    monkeypatch.setattr(scoring, "score_pool", raising(failure))
+    monkeypatch.setattr(_score_pool, "score_pool", raising(failure))
     assert score(code=1).exception is failure
 
 
 def test_being_stopped_from_the_keyboard(monkeypatch):
-    monkeypatch.setattr(scoring, "score_pool", raising(KeyboardInterrupt()))
+    monkeypatch.setattr(_score_pool, "score_pool", raising(KeyboardInterrupt()))
     result = score(code=130)
     assert result.stderr == "\nStopped; what is scored is kept, and --resume goes on.\n"
 
@@ -818,21 +810,21 @@ def test_every_acquisition_function_is_listed():
         for name, function in vars(acquisition).items()
         if inspect.isfunction(function) and not name.startswith("_")
     }
-    assert set(cli.TABLE) == set(functions)
+    assert set(_score.TABLE) == set(functions)
     lines = jal("acquisitions").stdout.splitlines()
     for name, function in functions.items():
         (line,) = (line for line in lines if line.split()[:1] == [name])
         text = inspect.getdoc(function)
-        entry = cli.TABLE[name]
+        entry = _score.TABLE[name]
         assert entry.paper[-4:] in text and entry.paper.split()[0] in text
         assert line.endswith(entry.paper) and max(map(len, lines)) <= 110
         if entry.bounds.startswith("["):
             assert f"in {entry.bounds}" in text
 
 
-@pytest.mark.parametrize("name", _cli_score.SCORABLE)
+@pytest.mark.parametrize("name", _score.SCORABLE)
 def test_the_table_says_how_many_predictions_are_needed(name):
-    entry = cli.TABLE[name]
+    entry = _score.TABLE[name]
     function = getattr(acquisition, name)
     if entry.needs == "loss_score":
         assert entry.fewest == 0
@@ -846,9 +838,7 @@ def test_the_table_says_how_many_predictions_are_needed(name):
 
 def test_every_method_is_described():
     text = jal("select", "--help").stdout
-    assert all(
-        re.search(rf"^    {method} ", text, re.M) for method in _cli_select.METHODS
-    )
+    assert all(re.search(rf"^    {method} ", text, re.M) for method in _select.METHODS)
 
 
 @pytest.mark.parametrize("command", ["score", "select", "acquisitions"])
@@ -864,17 +854,18 @@ def test_the_version():
 def test_main_runs_what_stands_on_the_line(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["jal", "acquisitions"])
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        _app.main()
     assert end.value.code == 0 and "bald" in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        runpy.run_path(Path(cli.__file__).with_name("__main__.py"), None, "__main__")
+        main = Path(package.__file__).with_name("__main__.py")
+        runpy.run_path(main, None, "__main__")
     assert "bald" in capsys.readouterr().out
 
 
 def test_without_typer_a_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "typer", None)
     with pytest.raises(SystemExit, match=r"needs typer .*: pip install 'jal\[cli\]'"):
-        runpy.run_path(cli.__file__)
+        runpy.run_path(_app.__file__)
 
 
 # ---- several hosts
@@ -907,7 +898,7 @@ def test_hosts_that_cannot_be_are_told_in_a_line():
 def test_the_work_of_a_host_is_done_in_another_process(monkeypatch):
     commands = []
     monkeypatch.setattr(sys, "argv", ["jal", "score", "and so on"])
-    monkeypatch.setattr(cli, "supervised", lambda command: commands.append(command))
+    monkeypatch.setattr(_app, "supervised", lambda command: commands.append(command))
     score(*hosts(0, port=free_port()))
     assert commands == [[sys.executable, "-m", "jal", "score", "and so on"]]
 
@@ -918,13 +909,13 @@ def test_the_work_of_a_host_is_done_in_another_process(monkeypatch):
         ("sys.exit(0)", 0, ""),
         ("sys.exit(2)", 2, ""),
         ("os.abort()", 1, "another process was lost, or did not start"),
-        (f"sys.exit({_cli_hosts.PEER_LOST})", 1, "--resume on all hosts"),
+        (f"sys.exit({_hosts.PEER_LOST})", 1, "--resume on all hosts"),
         ("os.kill(os.getpid(), 9)", 1, "the job was ended by SIGKILL; what is sco"),
     ],
 )
 def test_how_the_work_ended_is_told_in_a_line(capsys, ends, code, message):
-    program = f"import os, sys; assert os.environ[{_cli_hosts.CHILD!r}]; {ends}"
-    assert _cli_hosts.supervised([sys.executable, "-c", program]) == code
+    program = f"import os, sys; assert os.environ[{_hosts.CHILD!r}]; {ends}"
+    assert _hosts.supervised([sys.executable, "-c", program]) == code
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == (message != "") and message in "".join(lines)
 
@@ -941,12 +932,12 @@ def test_the_work_ends_with_the_process_that_waits_for_it(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(subprocess.Popen, "wait", wait)
         with pytest.raises(KeyboardInterrupt):
-            _cli_hosts.supervised([sys.executable, "-c", program])
+            _hosts.supervised([sys.executable, "-c", program])
     assert children[0].wait() == -signal.SIGKILL
 
     codes, (reads, writes) = [], os.pipe()
     monkeypatch.setattr(os, "_exit", codes.append)
-    watch = threading.Thread(target=_cli_hosts._end_with_parent, args=(reads,))
+    watch = threading.Thread(target=_hosts._end_with_parent, args=(reads,))
     watch.start()
     assert not codes
     os.close(writes)
@@ -959,15 +950,15 @@ def test_the_work_ends_with_the_process_that_waits_for_it(monkeypatch):
 def as_child(monkeypatch):
     """Runs `main` as the process that does the work; gives what it exits with."""
     codes = []
-    monkeypatch.setenv(_cli_hosts.CHILD, "1")
-    monkeypatch.setattr(_cli_hosts, "_end_with_parent", lambda pipe: None)
+    monkeypatch.setenv(_hosts.CHILD, "1")
+    monkeypatch.setattr(_hosts, "_end_with_parent", lambda pipe: None)
     monkeypatch.setattr(os, "_exit", codes.append)
 
     def run(app):
-        monkeypatch.setattr(cli, "app", app)
+        monkeypatch.setattr(_app, "app", app)
         stdout, keep = sys.stdout, os.dup(1)
         try:
-            cli.main()
+            _app.main()
         finally:
             sys.stdout.close()
             sys.stdout = stdout
@@ -991,13 +982,13 @@ def test_what_the_child_writes_and_exits_with(as_child, capfd):
     assert as_child(raising(SystemExit("text"))) == [2, 1]
     assert as_child(raising(KeyError("a defect"))) == [2, 1, 1]
     lost = RuntimeError("Unable to initialize backend 'cpu': Connection reset by peer")
-    assert as_child(raising(lost)) == [2, 1, 1, _cli_hosts.PEER_LOST]
+    assert as_child(raising(lost)) == [2, 1, 1, _hosts.PEER_LOST]
     assert "KeyError: 'a defect'" in capfd.readouterr().err
 
 
 def test_a_child_joins_before_it_loads_anything(monkeypatch):
     calls = []
-    monkeypatch.setenv(_cli_hosts.CHILD, "1")
+    monkeypatch.setenv(_hosts.CHILD, "1")
     monkeypatch.setattr(
         jax.distributed, "initialize", lambda *a, **k: calls.append((a, k))
     )
@@ -1011,8 +1002,8 @@ def test_a_child_joins_before_it_loads_anything(monkeypatch):
     assert options["heartbeat_timeout_seconds"] == 10
 
     failure = ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer")
-    monkeypatch.setattr(scoring, "score_pool", raising(failure))
-    result = score(*hosts(0, port=port), code=_cli_hosts.PEER_LOST)
+    monkeypatch.setattr(_score_pool, "score_pool", raising(failure))
+    result = score(*hosts(0, port=port), code=_hosts.PEER_LOST)
     assert result.stderr.splitlines()[1:] == [str(failure)]
 
 

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from experiments import min_cost_worlds as worlds
-from jal import cli
-from jal.min_cost import THETAS
+from jal.cli import _app
+from jal.mcal import THETAS
 
 pytest.importorskip("matplotlib")
 HEAD = "size,theta,tested,errors\n"
@@ -25,7 +25,7 @@ def folder(tmp_path, monkeypatch):
 
 def plan(*options, code=0, errors="profile.csv"):
     arguments = ["plan", "--pool", 60_000, "--price", 0.04, "--errors", errors]
-    result = CliRunner().invoke(cli.app, list(map(str, [*arguments, *options])))
+    result = CliRunner().invoke(_app.app, list(map(str, [*arguments, *options])))
     assert result.exit_code == code, result.output
     return result
 
@@ -110,14 +110,14 @@ def test_notes():
 
 
 def test_the_example_of_the_help_runs():
-    text = inspect.cleandoc(cli.PLAN_HELP)
+    text = inspect.cleandoc(_app.PLAN_HELP)
     rows = re.findall(r"^ +(\d+,[\d.]+,\d+,\d+)$", text, re.M)
     assert len(rows) == 6
     with open("profile.csv", "w") as file:
         file.write(HEAD + "\n".join(rows) + "\n")
     command = re.search(r"jal (plan .*?)\n\n|jal (plan .*)", text + "\n\n", re.S)[1]
     arguments = shlex.split(command.replace("\\\n", " "))
-    result = CliRunner().invoke(cli.app, arguments)
+    result = CliRunner().invoke(_app.app, arguments)
     assert result.exit_code == 0, result.output
     assert "the model then labels" in result.stdout.replace("\n", " ").lower()
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from jal import _cli_pool
-from jal._cli_status import amount
-from jal.cli import app
-from jal.label_store import LabelStore
+from jal.cli import _pool
+from jal.cli._app import app
+from jal.cli._status import amount
+from jal.session import LabelStore
 
 pytest.importorskip("orbax.checkpoint")
 Image = pytest.importorskip("PIL.Image")
@@ -197,7 +197,7 @@ def test_images_are_seen_as_people_see_them(tmp_path, monkeypatch):
     assert above.round().tolist() == [0, 255, 255, 200]
     assert below.round().tolist() == [200, 0, 0, 0]
     for number in range(4):
-        shown = _cli_pool.preview(
+        shown = _pool.preview(
             next((tmp_path / "photos").glob(f"{number}.*")), 16
         ).astype(int)
         np.testing.assert_array_equal(shown, pool[number])

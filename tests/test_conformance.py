@@ -7,8 +7,8 @@ import numpy as np
 import optax
 import pytest
 
-from jal import acquisition, learners, loop, pool, strategies, vaal
-from jal.types import Acquisition, Data, Outputs, View
+from jal import acquisition, learners, loop, pool, strategies
+from jal.types import Data, Outputs, Picks, View
 
 KEY = jax.random.key(0)
 N, PIXELS, CLASSES, M, K = 40, 6, 3, 20, 4
@@ -28,14 +28,14 @@ def adversarial(conditioned):
     def discriminate(params, z, condition):
         return z @ params + (0.0 if condition is None else condition)
 
-    assemble = vaal.ta_vaal if conditioned else vaal.vaal
+    assemble = strategies.ta_vaal if conditioned else strategies.vaal
     return assemble(
-        vaal.Autoencoder(
+        strategies.Autoencoder(
             lambda key: (0.1 * jax.random.normal(key, (PIXELS, 2)), ()),
             encode,
             autoencode,
         ),
-        vaal.Adversary(lambda key: jax.random.normal(key, (2,)), discriminate),
+        strategies.Adversary(lambda key: jax.random.normal(key, (2,)), discriminate),
         steps=3,
         batch_size=4,
         prepare=lambda x: x,
@@ -52,7 +52,7 @@ STRATEGIES = {
     "alamp": strategies.alamp(),
     "alamp_div": strategies.alamp(diversify=True, batch_size=7),
     "class_balanced": strategies.class_balanced(batch_size=7),
-    "coreset": strategies.coreset(),
+    "coreset": strategies.k_center(),
     "typical": strategies.typical(),
     "badge": strategies.badge(),
     "batch_bald": strategies.batch_bald(num_samples=5, num_configurations=9),
@@ -104,7 +104,7 @@ def make_view(data=None, available=None, seed=0) -> View:
     )
 
 
-def choose(name, view, key=KEY, k=K) -> Acquisition:
+def choose(name, view, key=KEY, k=K) -> Picks:
     strategy = STRATEGIES[name]
     state = strategy.init(KEY, view.data, view.pool)
     result, after = jax.jit(strategy.select, static_argnums=3)(key, state, view, k)

@@ -2,16 +2,15 @@
 
 import functools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
+from flax import linen, nnx
 from jax import lax
 
-from jal import convolution
-from jal.convolution import conv_general_dilated, cpu_compiler_options
+from jal._core.compile import cpu_compiler_options
+from jal.nn import _convolution, conv_general_dilated
 
 LAYOUTS = {
     1: ("NWC", "WIO", "NWC"),
@@ -350,7 +349,7 @@ def assert_same_loss_and_gradients(loss, own, stock, *inputs, tolerance=1e-4):
 def test_in_the_convolution_of_linen(options):
     (x,) = arrays((2, 9, 8, 4))
     own, stock = (
-        nn.Conv(6, (3, 2), **options, **mine)
+        linen.Conv(6, (3, 2), **options, **mine)
         for mine in ({"conv_general_dilated": conv_general_dilated}, {})
     )
     shapes = jax.eval_shape(stock.init, jax.random.key(0), x)
@@ -447,9 +446,9 @@ def test_forward_mode_is_refused():
 @pytest.fixture
 def forgotten():
     """Nothing remembered of the options before the test, nor after it."""
-    convolution._known_options.cache_clear()
+    _convolution._known_options.cache_clear()
     yield
-    convolution._known_options.cache_clear()
+    _convolution._known_options.cache_clear()
 
 
 def test_the_options_are_accepted_and_change_no_value(forgotten):

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from experiments import cost_sensitive as experiment
 from experiments import report, runs
-from jal import cost, files
+from jal import cost
+from jal._core import files
 
 TINY = experiment.Config(rounds=2, candidates=20, picks=3, steps=3, passes=4)
 

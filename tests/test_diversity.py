@@ -11,14 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jal import _distances, diversity, selection
+from jal import selection
+from jal._core import distances
+from jal.selection import _diversity
 
 NAN, INF = math.nan, math.inf
 KEY = jax.random.key(0)
 few = settings(max_examples=100, deadline=None)
 
-k_center = jax.jit(diversity.k_center, static_argnames="k")
-badge = jax.jit(diversity.badge, static_argnames="k")
+k_center = jax.jit(selection.k_center, static_argnames="k")
+badge = jax.jit(selection.badge, static_argnames="k")
 
 POINTS = [[0.0, 0], [1, 0], [5, 0], [6, 0], [3, 4]]
 
@@ -33,9 +35,9 @@ def padded(positions, k):
 
 @pytest.fixture
 def blocks(monkeypatch):
-    """Sets how many items go into the blocks; see `diversity.Blocks`."""
+    """Sets how many items go into the blocks; see `_diversity.Blocks`."""
     return lambda *sizes: monkeypatch.setattr(
-        diversity, "BLOCKS", diversity.Blocks(*sizes)
+        _diversity, "BLOCKS", _diversity.Blocks(*sizes)
     )
 
 
@@ -56,10 +58,10 @@ def inputs(seed: int = 0, n: int = 12, **changes):
 
 
 SELECTORS = {
-    "k_center": lambda x, k: diversity.k_center(
+    "k_center": lambda x, k: selection.k_center(
         x["features"], k, centers=x["centers"], available=x["available"]
     ),
-    "badge": lambda x, k: diversity.badge(
+    "badge": lambda x, k: selection.badge(
         x["key"], x["probabilities"], x["features"], k, available=x["available"]
     ),
 }
@@ -68,8 +70,8 @@ both = pytest.mark.parametrize("select", JITTED.values(), ids=JITTED)
 
 
 def test_they_are_selectors():
-    assert selection.k_center is diversity.k_center
-    assert selection.badge is diversity.badge
+    assert selection.k_center is selection.k_center
+    assert selection.badge is selection.badge
 
 
 NOBODY, EVERYBODY = jnp.zeros(12, bool), jnp.ones(12, bool)
@@ -239,10 +241,10 @@ def test_k_center_worked_example():
         np.testing.assert_allclose(seen, trace, atol=1e-5)
 
 
-@pytest.mark.parametrize("sizes", [diversity.BLOCKS, (3, 1, 2, 4, 3), (1,) * 5])
+@pytest.mark.parametrize("sizes", [_diversity.BLOCKS, (3, 1, 2, 4, 3), (1,) * 5])
 def test_k_center_equals_the_exact_greedy_algorithm(blocks, sizes):
     blocks(*sizes)
-    select = jax.jit(diversity.k_center, static_argnums=1)
+    select = jax.jit(selection.k_center, static_argnums=1)
     masks = st.lists(st.booleans(), min_size=12, max_size=12)
     points = st.lists(st.tuples(*[st.integers(-3, 3)] * 2), min_size=12, max_size=12)
 
@@ -265,7 +267,7 @@ def test_a_tie_with_an_item_outside_goes_to_the_lower_position(blocks, sizes):
     blocks(*sizes)
     features = jnp.array([[0.0, 0], [-4, -5], [-5, 4], [6, 5], [10, 0]])
     centers = jnp.arange(5) == 0
-    select = jax.jit(diversity.k_center, static_argnums=1)
+    select = jax.jit(selection.k_center, static_argnums=1)
     assert select(features, 4, centers=centers).tolist() == [4, 1, 2, 3]
 
 
@@ -274,7 +276,7 @@ def test_all_items_join_in_the_end(blocks):
     rng = np.random.default_rng(0)
     features = rng.integers(-9, 10, (60, 2))
     features[40:] = features[rng.integers(0, 40, 20)]
-    select = jax.jit(diversity.k_center, static_argnums=1)
+    select = jax.jit(selection.k_center, static_argnums=1)
     for num_centers in (0, 1, 20):
         # The first of them are as far as can be from what is left.
         centers = np.arange(60) < num_centers
@@ -287,7 +289,7 @@ def test_all_items_join_in_the_end(blocks):
 
 def test_one_in_so_many_positions_come_first():
     chosen = np.isin(np.arange(11), [0, 1, 2, 3, 8, 10])
-    order = diversity._spread_out(jnp.asarray(chosen)).tolist()
+    order = _diversity._spread_out(jnp.asarray(chosen)).tolist()
     assert order == padded([0, 8, 1, 2, 10, 3], 11)
 
 
@@ -297,9 +299,9 @@ def test_minima_are_taken_in_turns():
     distances = lambda columns: columns.T
     columns = lambda rows: [jnp.asarray(table).T[rows]]
     for sizes in [(9, 1, 1, 9, 9), (9, 1, 3, 9, 9), (9, 8, 128, 9, 9)]:
-        update = jax.jit(diversity._update, static_argnums=(1, 2, 6))
+        update = jax.jit(_diversity._update, static_argnums=(1, 2, 6))
         update = functools.partial(update, jnp.full(5, 0.5), distances, columns, chosen)
-        few_or_many = diversity.Blocks(*sizes)
+        few_or_many = _diversity.Blocks(*sizes)
         for begin, end in [(0, 11), (2, 9), (10, 11), (4, 4)]:
             nearest = table[:, np.asarray(chosen)[begin:end]].min(1, initial=0.5)
             found = update(begin, end, few_or_many)
@@ -345,7 +347,7 @@ def test_blocks_pick_what_one_after_the_other_picks(blocks):
     results = []
     for sizes in [(1, 1, 1, 300, 1), (5, 2, 7, 30, 1), (64, 8, 128, 7, 1), (300,) * 5]:
         blocks(*sizes)
-        select = jax.jit(diversity.k_center, static_argnums=1)
+        select = jax.jit(selection.k_center, static_argnums=1)
         for kind in ("normal", "clusters", "copies"):
             picks = select(cloud(kind), 200, centers=np.arange(300) % 4 == 1)
             results.append(picks.tolist())
@@ -353,14 +355,14 @@ def test_blocks_pick_what_one_after_the_other_picks(blocks):
 
 
 def test_a_block_serves_many_picks(monkeypatch):
-    features, sizes, append = cloud("normal", n=2000), [], diversity._append
+    features, sizes, append = cloud("normal", n=2000), [], _diversity._append
 
     def spy(picks, chosen, count):
         jax.debug.callback(lambda n: sizes.append(int(n)), jnp.sum(chosen >= 0))
         return append(picks, chosen, count)
 
-    monkeypatch.setattr(diversity, "_append", spy)
-    run = jax.jit(diversity.k_center, static_argnums=1)
+    monkeypatch.setattr(_diversity, "_append", spy)
+    run = jax.jit(selection.k_center, static_argnums=1)
     run(features, 320, centers=jnp.arange(2000) < 200).block_until_ready()
     jax.effects_barrier()
     assert sum(sizes) == 320 and len(sizes) <= 12
@@ -368,7 +370,7 @@ def test_a_block_serves_many_picks(monkeypatch):
 
 def test_not_all_distances_are_computed(blocks, monkeypatch):
     blocks(32, 4, 64, 100, 1)
-    features, sizes, compute = cloud("normal", n=4000), [], _distances.squared_distances
+    features, sizes, compute = cloud("normal", n=4000), [], distances.squared_distances
 
     def spy(norms_x, norms_y, products, terms):
         # It depends on the products, so that it is called as often as they are.
@@ -376,8 +378,8 @@ def test_not_all_distances_are_computed(blocks, monkeypatch):
         jax.debug.callback(lambda size: sizes.append(int(size)), size)
         return compute(norms_x, norms_y, products, terms)
 
-    monkeypatch.setattr(_distances, "squared_distances", spy)
-    run = jax.jit(diversity.k_center, static_argnums=1)
+    monkeypatch.setattr(distances, "squared_distances", spy)
+    run = jax.jit(selection.k_center, static_argnums=1)
     # Sorted by their first feature, so that the centres are no sample of the rest.
     features = features[np.argsort(features[:, 0])]
     centers = jnp.arange(4000) % 10 == 0
@@ -454,7 +456,7 @@ def test_shorter_batches_begin_longer_ones():
 def test_centers_are_checked():
     for centers in (jnp.ones(4, bool), jnp.ones(5, int)):
         with pytest.raises(AssertionError):
-            diversity.k_center(jnp.array(POINTS), 1, centers=centers)
+            selection.k_center(jnp.array(POINTS), 1, centers=centers)
 
 
 # badge
@@ -510,7 +512,7 @@ def assert_follows(sequences, drawn):
 
 def draw(probabilities, features, k, draws=20_000, **kwargs):
     keys = jax.random.split(jax.random.key(1), draws)
-    run = lambda key: diversity.badge(key, probabilities, features, k, **kwargs)
+    run = lambda key: selection.badge(key, probabilities, features, k, **kwargs)
     return jax.jit(jax.vmap(run))(keys)
 
 
@@ -521,8 +523,8 @@ def test_badge_worked_example():
     a = p - np.eye(3, dtype=np.float32)[[0, 0]]
     norms = np.square(a).sum(1) * np.square(h).sum(1)
     np.testing.assert_allclose(norms, [0.7, 0.545], atol=1e-5)
-    products = _distances.products(a, a) * _distances.products(h, h)
-    squared = _distances.squared_distances(norms, norms, products, terms=5)
+    products = distances.products(a, a) * distances.products(h, h)
+    squared = distances.squared_distances(norms, norms, products, terms=5)
     np.testing.assert_allclose(squared, [[0, 0.145], [0.145, 0]], atol=1e-5)
     assert badge(KEY, p, h, 2).tolist() == [0, 1]
 
@@ -533,13 +535,13 @@ def test_factored_distances_equal_those_of_the_gradients():
     a = x["probabilities"] - np.eye(3)[np.argmax(x["probabilities"], 1)]
     a, h = jnp.asarray(a, jnp.float32), x["features"]
     norms = jnp.sum(a**2, axis=1) * jnp.sum(h**2, axis=1)
-    products = _distances.products(a, a) * _distances.products(h, h)
-    squared = _distances.squared_distances(norms, norms, products, terms=7)
+    products = distances.products(a, a) * distances.products(h, h)
+    squared = distances.squared_distances(norms, norms, products, terms=7)
     np.testing.assert_allclose(squared, squared_distances(g), rtol=1e-4, atol=1e-5)
     assert np.all(np.diag(squared) == 0)
 
 
-@pytest.mark.parametrize("sizes", [diversity.BLOCKS, (1,) * 5, (1, 1, 1, 1, 2)])
+@pytest.mark.parametrize("sizes", [_diversity.BLOCKS, (1,) * 5, (1, 1, 1, 1, 2)])
 def test_badge_follows_its_law(blocks, sizes):
     blocks(*sizes)
     g = gradients(PROBABILITIES, FEATURES)
@@ -633,7 +635,7 @@ def test_badge_depends_on_the_key_and_on_nothing_else():
 
 def test_draws_follow_the_weights_and_never_hit_a_zero():
     weights = float32(np.arange(50) % 4) ** 8  # from 0 to 6561
-    drawn = np.asarray(diversity._draw(KEY, weights, 50_000))
+    drawn = np.asarray(_diversity._draw(KEY, weights, 50_000))
     assert drawn.dtype == np.int32
     found = np.bincount(drawn, minlength=50)
     assert not found[weights == 0].any() and len(found) == 50
@@ -645,21 +647,21 @@ def test_draws_follow_the_weights_and_never_hit_a_zero():
 def test_draws_at_the_ends():
     weights = jnp.asarray([[0, 0, 3, 0, 1e-3, 1, 0]] * 4, jnp.float32)
     levels = jnp.asarray([0, 0.5, 0.7499, 1 - 2.0**-24], jnp.float32)
-    assert diversity._inverted(levels, weights).tolist() == [2, 2, 4, 5]
+    assert _diversity._inverted(levels, weights).tolist() == [2, 2, 4, 5]
 
 
 def test_badge_draws_further_blocks_where_most_are_rejected(monkeypatch):
     rng = np.random.default_rng(0)
     group = np.arange(800) % 40
     groups, noise = 1 + rng.random((40, 60)), rng.normal(size=(800, 60))
-    taken, append = [], diversity._append
+    taken, append = [], _diversity._append
 
     def spy(picks, chosen, count):
         jax.debug.callback(lambda n: taken.append(int(n)), jnp.sum(chosen >= 0))
         return append(picks, chosen, count)
 
-    monkeypatch.setattr(diversity, "_append", spy)
-    run = jax.jit(diversity.badge, static_argnums=3)
+    monkeypatch.setattr(_diversity, "_append", spy)
+    run = jax.jit(selection.badge, static_argnums=3)
 
     def picks_and_blocks(spread):
         h = float32(groups[group] + spread * noise)
@@ -678,9 +680,9 @@ def test_badge_draws_further_blocks_where_most_are_rejected(monkeypatch):
 
 def test_badge_checks_its_probabilities():
     with pytest.raises(AssertionError):
-        diversity.badge(KEY, PROBABILITIES[0], FEATURES, 1)
+        selection.badge(KEY, PROBABILITIES[0], FEATURES, 1)
     with pytest.raises(AssertionError):
-        diversity.badge(KEY, PROBABILITIES[:4], FEATURES, 1)
+        selection.badge(KEY, PROBABILITIES[:4], FEATURES, 1)
 
 
 # 64 bits

@@ -18,16 +18,9 @@ import numpy as np
 import optax
 import pytest
 
-from jal import (
-    acquisition,
-    convolution,
-    driver,
-    learners,
-    loop,
-    networks,
-    pool,
-    strategies,
-)
+from jal import acquisition, learners, loop, nn, pool, strategies
+from jal._core.compile import cpu_compiler_options
+from jal.loop import _drive
 from jal.types import Data, Learner, Outputs
 
 KEY = jax.random.key(5)
@@ -71,9 +64,9 @@ def network_problem():
         cost=jnp.asarray(rng.uniform(1, 2, 60), jnp.float32),
         test=(images[:20], labels[:20]),
     )
-    module = networks.GalCNN(3, channels=(4,), strides=(1,), kernel=3, dense=8)
+    module = nn.GalCNN(3, channels=(4,), strides=(1,), kernel=3, dense=8)
     learner = learners.supervised(
-        *networks.from_linen(module, images),
+        *nn.from_linen(module, images),
         optax.adam(1e-2),
         steps=50,
         batch_size=8,
@@ -94,7 +87,7 @@ def network_problem():
 
 def drive_network(folder=None, **options):
     learner, strategy, data, own = network_problem()
-    return driver.drive(
+    return loop.drive(
         KEY,
         learner,
         strategy,
@@ -130,17 +123,17 @@ def drive_tiny(problem, folder=None, key=KEY, **options):
     learner, strategy, data, own = problem
     options = {"progress": False, **own, **options}
     data = options.pop("data", data)
-    return driver.drive(key, learner, strategy, data, folder=folder, **options)
+    return loop.drive(key, learner, strategy, data, folder=folder, **options)
 
 
 def lines(folder: Path) -> list[str]:
-    path = folder / driver.ROUNDS_FILE
+    path = folder / loop.ROUNDS_FILE
     return path.read_text().splitlines() if path.exists() else []
 
 
 def steps(folder: Path) -> list[int]:
     """Rounds after which there is a whole checkpoint."""
-    names = [path.name for path in (folder / driver.CHECKPOINTS_FOLDER).glob("*")]
+    names = [path.name for path in (folder / _drive.CHECKPOINTS_FOLDER).glob("*")]
     return sorted(int(name) for name in names if name.isdigit())
 
 
@@ -159,7 +152,7 @@ def test_drive_is_run(uninterrupted):
     learner, strategy, data, options = network_problem()
     scanned = jax.jit(
         lambda key, data: loop.run(key, learner, strategy, data, **options),
-        compiler_options=convolution.cpu_compiler_options(),
+        compiler_options=cpu_compiler_options(),
     )(KEY, data)
     chex.assert_trees_all_equal((state, infos), scanned)
     assert infos.metrics["accuracy"][ROUNDS] > 1 / 3
@@ -225,7 +218,7 @@ def test_a_line_for_each_round(uninterrupted):
 
 def test_progress_bar_shows_metrics_and_spend(capsys):
     learner, strategy, data, options = tiny_problem()
-    infos = driver.drive(
+    infos = loop.drive(
         KEY,
         learner,
         strategy,
@@ -321,7 +314,7 @@ def test_a_different_run_is_refused_with_what_differs(tmp_path):
 
 @pytest.mark.parametrize("content", ["", "{", "[]"])
 def test_a_broken_run_file_is_refused(content, tmp_path):
-    (tmp_path / driver.RUN_FILE).write_text(content)
+    (tmp_path / loop.RUN_FILE).write_text(content)
     with pytest.raises(ValueError, match="run.json is not a JSON object; remove"):
         drive_tiny(tiny_problem(), tmp_path, resume=True)
 
@@ -329,7 +322,7 @@ def test_a_broken_run_file_is_refused(content, tmp_path):
 def test_checkpoints_of_an_unknown_run_are_refused(tmp_path):
     problem = tiny_problem()
     drive_tiny(problem, tmp_path)
-    (tmp_path / driver.RUN_FILE).unlink()
+    (tmp_path / loop.RUN_FILE).unlink()
     for resume in (False, True):
         with pytest.raises(ValueError, match="checkpoints of a run, but run.json"):
             drive_tiny(problem, tmp_path, resume=resume)
@@ -368,13 +361,13 @@ def test_lines_are_rewritten_from_the_checkpoint(case, uninterrupted, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(source, folder)
     # As it was after the last round but one, or while its lines were written.
-    shutil.rmtree(folder / driver.CHECKPOINTS_FOLDER / str(ROUNDS + 1))
+    shutil.rmtree(folder / _drive.CHECKPOINTS_FOLDER / str(ROUNDS + 1))
     assert steps(folder) == [ROUNDS]
     text = damaged(lines(source))[case]
     if text is None:
-        (folder / driver.ROUNDS_FILE).unlink()
+        (folder / loop.ROUNDS_FILE).unlink()
     else:
-        (folder / driver.ROUNDS_FILE).write_text(text)
+        (folder / loop.ROUNDS_FILE).write_text(text)
     chex.assert_trees_all_equal(drive_network(folder), (state, infos))
     assert lines(folder) == lines(source)
 
@@ -383,7 +376,7 @@ def test_half_a_checkpoint_is_no_checkpoint(uninterrupted, tmp_path):
     source, state, infos = uninterrupted
     folder = tmp_path / "run"
     shutil.copytree(source, folder)
-    checkpoints = folder / driver.CHECKPOINTS_FOLDER
+    checkpoints = folder / _drive.CHECKPOINTS_FOLDER
     last = checkpoints / str(ROUNDS + 1)
     unfinished = checkpoints / f"{ROUNDS + 1}.orbax-checkpoint-tmp"
     last.rename(unfinished)
@@ -399,8 +392,8 @@ def test_killed_before_the_first_checkpoint(uninterrupted, tmp_path):
     source, state, infos = uninterrupted
     folder = tmp_path / "run"
     folder.mkdir()
-    shutil.copy(source / driver.RUN_FILE, folder)
-    (folder / driver.ROUNDS_FILE).write_text("not a round\n")
+    shutil.copy(source / loop.RUN_FILE, folder)
+    (folder / loop.ROUNDS_FILE).write_text("not a round\n")
     chex.assert_trees_all_equal(drive_network(folder), (state, infos))
     assert lines(folder) == lines(source)
 

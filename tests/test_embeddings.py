@@ -18,7 +18,7 @@ from flax import linen, nnx
 from sklearn.datasets import load_digits
 
 from jal import acquisition, learners, loop, pool, strategies
-from jal.convolution import cpu_compiler_options
+from jal._core.compile import cpu_compiler_options
 from jal.types import Data, Outputs
 
 KEY = jax.random.key(0)

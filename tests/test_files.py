@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jal import files
+from jal._core import files
 from jal.types import Outputs
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jal import learners, networks, pool
+from jal import learners, nn, pool
 from jal.types import Data, Outputs
 
 KEY = jax.random.key(0)
@@ -75,10 +75,10 @@ def test_the_rate_falls_to_a_tenth_where_the_error_stays(patience):
 
 
 def test_it_starts_from_the_source_every_time():
-    module = networks.ResNet(outputs=3, width=2, blocks=(1,))
+    module = nn.ResNet(outputs=3, width=2, blocks=(1,))
     images = np.random.default_rng(0).random((6, 8, 8, 1), np.float32)
-    source = networks.from_linen(module, images)[0](jax.random.key(5))
-    init, apply = networks.from_linen(module.clone(outputs=4), images)
+    source = nn.from_linen(module, images)[0](jax.random.key(5))
+    init, apply = nn.from_linen(module.clone(outputs=4), images)
     start = learners.from_source(init, source, head="Dense_0")
     params, state = start(KEY)
     assert params["Dense_0"]["kernel"].shape == (2, 4)

@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from jal import _report_words, html_report
-from jal.html_report import Campaign, Picture, Round, render, write
+from jal.session import _report, _report_words
+from jal.session._report import Campaign, Picture, Round, render, write
 
 pytest.importorskip("matplotlib")
 Image = pytest.importorskip("PIL.Image")
@@ -419,7 +419,7 @@ def test_a_failure_leaves_the_old_one(tmp_path, monkeypatch):
     def full_disk(_):
         raise OSError("no space")
 
-    monkeypatch.setattr(html_report.os, "fsync", full_disk)
+    monkeypatch.setattr(_report.os, "fsync", full_disk)
     with pytest.raises(OSError, match="no space"):
         write(path, empty()._replace(title="other"))
     assert path.read_bytes() == before

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from jal.journal import LABELS_FILE, Journal
+from jal.mcal._journal import LABELS_FILE, Journal
 
 TRUTH = np.arange(20) % 3
 

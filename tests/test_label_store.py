@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jal.annotations import Annotation
-from jal.label_store import STORE_FILE, TEST, TRAIN, LabelStore, Told
-from jal.votes import decide
+from jal.session import TEST, TRAIN, Annotation, LabelStore, Told, decide
+from jal.session._store import STORE_FILE
 
 CLASSES = ("cat", "dog", "owl")
 
@@ -247,8 +246,8 @@ def test_a_half_made_store_is_made_again(tmp_path):
 
 TELL_MANY = """
 import sys
-from jal.annotations import Annotation
-from jal.label_store import LabelStore
+from jal.session import Annotation
+from jal.session import LabelStore
 
 folder, first, number = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 store = LabelStore(folder)

@@ -9,15 +9,15 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from jal import _tables, label_studio
-from jal.annotations import Annotation
+from jal import session
+from jal.session import Annotation, _tables
 
 NAMES = ["a.png", "cats/b.png", "c d.png", "../../etc/passwd", "deadbeef-e.png"]
 CLASSES = ["cat", "dog", "<script>alert(1)</script>"]
 POOL = {"names": NAMES, "classes": CLASSES}
 
 
-def given_file(folder, content, reader=label_studio.read, **options):
+def given_file(folder, content, reader=session.read_label_studio, **options):
     path = folder / "export.txt"
     if not isinstance(content, str | bytes):
         content = json.dumps(content)
@@ -96,7 +96,7 @@ def flat(**more):
 
 
 def test_tasks_say_which_item_they_are_about():
-    made = label_studio.tasks(
+    made = session.label_studio_tasks(
         np.array([3, 1]),
         **POOL,
         images=["http://x/3.png", b"\xff\xd8\xffjpeg"],
@@ -124,9 +124,9 @@ def test_tasks_say_which_item_they_are_about():
         }
     ]
     assert made[1]["predictions"][0]["result"][0]["value"] == {"choices": ["cat"]}
-    plain = label_studio.tasks([0], **POOL)
+    plain = session.label_studio_tasks([0], **POOL)
     assert plain == [{"data": {"image": "a.png", "jal_item": 0, "name": "a.png"}}]
-    assert label_studio.tasks([], **POOL, probabilities=[], images=[]) == []
+    assert session.label_studio_tasks([], **POOL, probabilities=[], images=[]) == []
 
 
 @pytest.mark.parametrize(
@@ -144,15 +144,15 @@ def test_tasks_say_which_item_they_are_about():
 )
 def test_tasks_that_fit_nothing(options, says):
     with pytest.raises(ValueError, match=says):
-        label_studio.tasks(**{**POOL, **options})
+        session.label_studio_tasks(**{**POOL, **options})
 
 
 def test_the_interface_is_what_tasks_and_exports_call_it():
     classes = ["cat", "a & b", "\"quotes\" and 'more'", *CLASSES[2:], "é 猫"]
-    view = ElementTree.fromstring(label_studio.config(classes))
+    view = ElementTree.fromstring(session.label_studio_config(classes))
     image, choices = view
     assert image.attrib == {"name": "image", "value": "$image"}
-    assert choices.attrib["name"] == label_studio.CONTROL
+    assert choices.attrib["name"] == session.CONTROL
     assert choices.attrib["toName"] == "image" and choices.attrib["choice"] == "single"
     assert [entry.attrib for entry in choices] == [{"value": name} for name in classes]
     assert all(entry.tag == "Choice" and not len(entry) for entry in choices)
@@ -161,7 +161,7 @@ def test_the_interface_is_what_tasks_and_exports_call_it():
 @pytest.mark.parametrize("name", ["$5", "a $b", "a\tb", "\x07", "\ud800", "\ufffe"])
 def test_classes_that_label_studio_cannot_show(name):
     with pytest.raises(ValueError, match="rename it"):
-        label_studio.config(["cat", name])
+        session.label_studio_config(["cat", name])
 
 
 def picture(url):
@@ -174,15 +174,15 @@ def picture(url):
 
 def test_thumbnails_show_the_pixels():
     grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    enlarged = picture(label_studio.thumbnail(grey, size=8))
+    enlarged = picture(session.thumbnail(grey, size=8))
     np.testing.assert_array_equal(enlarged, grey.repeat(2, 0).repeat(2, 1))
-    same = picture(label_studio.thumbnail(grey[..., None] / 255.0, size=4))
+    same = picture(session.thumbnail(grey[..., None] / 255.0, size=4))
     np.testing.assert_array_equal(same, grey)
     for channels in (3, 4):
         wide = np.zeros((10, 300, channels), np.float16)
-        small = picture(label_studio.thumbnail(wide, size=30))
+        small = picture(session.thumbnail(wide, size=30))
         assert small.shape == (1, 30, channels) and small.dtype == np.uint8
-    assert picture(label_studio.thumbnail(np.ones((500, 2)), size=9)).shape == (9, 1)
+    assert picture(session.thumbnail(np.ones((500, 2)), size=9)).shape == (9, 1)
 
 
 @pytest.mark.parametrize(
@@ -199,13 +199,13 @@ def test_thumbnails_show_the_pixels():
 )
 def test_what_is_no_image(image, says):
     with pytest.raises(ValueError, match=says):
-        label_studio.thumbnail(image)
+        session.thumbnail(image)
 
 
 def test_thumbnails_without_pillow(monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(ImportError, match="pip install pillow"):
-        label_studio.thumbnail(np.zeros((2, 2)))
+        session.thumbnail(np.zeros((2, 2)))
 
 
 # what comes back: JSON
@@ -425,7 +425,7 @@ def test_annotations_that_are_wrong(tmp_path, wrong, says):
 )
 def test_files_that_are_no_exports(tmp_path, content, says):
     assert says in refusal(tmp_path, content)
-    assert says in refusal(tmp_path, content, reader=label_studio.read_any)
+    assert says in refusal(tmp_path, content, reader=session.read_answers)
 
 
 @pytest.mark.parametrize("depth", [100, 300, 500, 700, 900, 950, 975, 990, 1100])
@@ -438,7 +438,7 @@ def test_deep_values_end_in_an_error_of_one_kind(tmp_path, depth):
 
 
 def test_a_missing_file(tmp_path):
-    for reader in (label_studio.read, label_studio.read_any):
+    for reader in (session.read_label_studio, session.read_answers):
         with pytest.raises(FileNotFoundError, match="there is no file"):
             reader(tmp_path / "nowhere.json", **POOL)
 
@@ -497,7 +497,7 @@ def test_tables_of_label_studio(tmp_path, separator):
         '"","","","","19","/data/upload/1/0123abcd-a.png","","","",""',
     ]
     text = "\n".join(rows).replace(",", separator)
-    for reader in (label_studio.read, label_studio.read_any):
+    for reader in (session.read_label_studio, session.read_answers):
         assert given_file(tmp_path, text, reader) == [
             Annotation(2, 1, "ann@example.com", 4.5),
             Annotation(0, None, "3", 7.0),
@@ -513,7 +513,7 @@ def test_tables_of_label_studio(tmp_path, separator):
 
 
 def test_the_content_says_what_a_file_is(tmp_path):
-    read_any = label_studio.read_any
+    read_any = session.read_answers
     expected = [Annotation(1, 1)]
     for text in (
         "index,label\n1,dog",
@@ -532,7 +532,7 @@ def test_the_content_says_what_a_file_is(tmp_path):
 
 
 def test_answers_for_another_pool_are_refused(tmp_path):
-    made = label_studio.tasks([1], **POOL, pool="00c0ffee")
+    made = session.label_studio_tasks([1], **POOL, pool="00c0ffee")
     export = [{**made[0], "annotations": [answer("dog")]}]
     for pool in ("00c0ffee", None):
         assert given_file(tmp_path, export, pool=pool)[0].label == 1
@@ -547,7 +547,7 @@ def test_cells_with_pictures(tmp_path):
 
 
 def test_tasks_come_back_as_answers(tmp_path):
-    made = label_studio.tasks([4, 2, 0], **POOL, probabilities=np.eye(3))
+    made = session.label_studio_tasks([4, 2, 0], **POOL, probabilities=np.eye(3))
     for number, one in enumerate(made):
         one["annotations"] = [answer(CLASSES[number], lead_time=number)]
     assert given_file(tmp_path, made) == [

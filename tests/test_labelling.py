@@ -15,10 +15,8 @@ import optax
 import pytest
 
 from experiments import min_cost_worlds as worlds
-from jal import campaign, labelling, learners, min_cost
-from jal.labelling import Candidate, Predictions
-from jal.min_cost import Terms
-from jal.training_price import TrainingPrice
+from jal import learners, mcal
+from jal.mcal import Model, Predictions, Terms, TrainingPrice, _campaign
 from jal.types import Outputs
 
 TERMS = Terms(1000, 100, 0.04, first_batch=20, grid_step=20)
@@ -27,8 +25,8 @@ TRUTH = np.random.default_rng(0).integers(0, 2, 1000)
 CHEAP = TrainingPrice(per_image=1e-3)
 
 
-def candidate(price=CHEAP, world=WORLD, seed=0) -> Candidate:
-    return Candidate(worlds.classifier(world, TRUTH, seed), price)
+def candidate(price=CHEAP, world=WORLD, seed=0) -> Model:
+    return Model(worlds.classifier(world, TRUTH, seed), price)
 
 
 def label(
@@ -37,7 +35,7 @@ def label(
     options = {"num_classes": 2, "progress": False, **options}
     candidates = candidates or {"formula": candidate()}
     key = options.pop("key", jax.random.key(0))
-    return labelling.label(key, candidates, oracle, terms, **options)
+    return mcal.label(key, candidates, oracle, terms, **options)
 
 
 def same(a, b):
@@ -89,7 +87,7 @@ def test_the_least_sure_items_are_bought():
 
 def test_a_model_that_is_never_right_leaves_everything_to_people():
     wrong = lambda indices, labels: Predictions(1 - TRUTH, np.ones(1000), 1.0)
-    result = label({"wrong": Candidate(wrong, TrainingPrice(per_image=0.01))})
+    result = label({"wrong": Model(wrong, TrainingPrice(per_image=0.01))})
     assert result.is_human.all() and (result.labels == TRUTH).all()
     assert result.theta == result.error_estimate == 0
     assert result.stop.endswith("less than 40.00 USD for humans")
@@ -98,7 +96,7 @@ def test_a_model_that_is_never_right_leaves_everything_to_people():
 
 def test_a_perfect_model_is_believed_as_far_as_the_test_set_goes():
     right = lambda indices, labels: Predictions(TRUTH, np.ones(1000), 1.0)
-    result = label({"right": Candidate(right, CHEAP)})
+    result = label({"right": Model(right, CHEAP)})
     assert (result.labels == TRUTH).all()
     assert result.is_human.sum() < 250
 
@@ -115,7 +113,7 @@ def test_the_model_that_may_label_most_is_kept():
         margin = np.linspace(1, 0.1, 1000)
         return Predictions(predicted, margin if len(indices) <= 60 else 1 - margin, 1.0)
 
-    result = label({"early": Candidate(train, CHEAP)})
+    result = label({"early": Model(train, CHEAP)})
     assert max(row.size for row in result.rounds) > 60
     machine = max(row.machine for row in result.rounds)
     made = np.sum(~result.is_human)
@@ -132,7 +130,7 @@ def test_margins_that_are_nan_are_bought_first_of_none_and_trusted_last():
         predicted = np.where(np.isnan(margin), 1 - TRUTH, TRUTH)
         return Predictions(predicted, margin, 1.0)
 
-    result = label({"nan": Candidate(train, CHEAP)})
+    result = label({"nan": Model(train, CHEAP)})
     assert (~result.is_human).sum() > 500
     assert result.is_human[::7].mean() > 0.5
 
@@ -150,7 +148,7 @@ def test_confidence_buys_more_labels():
 
 def test_fixed_batches():
     terms = TERMS._replace(theta_base="remaining", first_batch=50)
-    policy = labelling.fixed_batch(terms, 50)
+    policy = mcal.fixed_batch(terms, 50)
     result = label(terms=terms, policy=policy)
     sizes = [row.size for row in result.rounds]
     assert sizes == list(range(50, 50 * len(sizes) + 1, 50))
@@ -160,13 +158,13 @@ def test_fixed_batches():
         left = 900 - row.size
         assert left / 1000 * row.errors[-1] / row.counts[-1] >= 0.05
     nobody = TERMS._replace(theta_base="remaining", max_error=1e-9, first_batch=400)
-    result = label(terms=nobody, policy=labelling.fixed_batch(nobody, 400))
+    result = label(terms=nobody, policy=mcal.fixed_batch(nobody, 400))
     assert result.stop == "the pool is exhausted" and result.is_human.all()
     assert [row.size for row in result.rounds] == [400, 800, 900]
     with pytest.raises(ValueError, match="batch=0"):
-        labelling.fixed_batch(terms, 0)
+        mcal.fixed_batch(terms, 0)
     with pytest.raises(ValueError, match="theta_base='pool'"):
-        labelling.fixed_batch(TERMS, 50)
+        mcal.fixed_batch(TERMS, 50)
 
 
 def test_the_cheaper_architecture_is_chosen_and_all_are_paid_for():
@@ -191,7 +189,7 @@ def test_the_cheaper_architecture_is_chosen_and_all_are_paid_for():
         rounds = [row for row in result.rounds if row.candidate == name]
         assert rounds[0].size == 20  # all begin with the same labels
         if name != "good":
-            assert len(rounds) <= campaign.MOST_EXPLORING_ROUNDS
+            assert len(rounds) <= _campaign.MOST_EXPLORING_ROUNDS
     # The winner goes on with the labels of all.
     bought_to_explore = len(set(asked)) - 100
     sizes = [row.size for row in result.rounds if row.candidate == "good"]
@@ -222,8 +220,8 @@ def test_a_learner_labels_real_numbers():
     traced = chex.assert_max_traces(n=1)
     learner = linear_learner()
     learner = learner._replace(fit=traced(learner.fit))
-    train = labelling.from_learner(jax.random.key(0), learner, x, batch_size=300)
-    result = label({"linear": Candidate(train, CHEAP)}, lambda indices: y[indices])
+    train = mcal.from_learner(jax.random.key(0), learner, x, batch_size=300)
+    result = label({"linear": Model(train, CHEAP)}, lambda indices: y[indices])
     assert len(result.rounds) >= 3
     assert np.mean(result.labels != y) < 0.05
     assert result.is_human.sum() < 400
@@ -239,7 +237,7 @@ def test_a_learner_only_sees_what_was_bought():
         return variables, {}
 
     learner = linear_learner()._replace(fit=fit)
-    train = labelling.from_learner(jax.random.key(0), learner, x)
+    train = mcal.from_learner(jax.random.key(0), learner, x)
     indices = np.array([5, 3, 8])
     predictions = train(indices, y[indices])
     assert predictions.labels.shape == predictions.margin.shape == (1000,)
@@ -287,7 +285,7 @@ def test_killed_at_every_step_and_resumed(tmp_path, monkeypatch):
         while True:
             try:
                 result = label(
-                    {"formula": Candidate(before_and_after(train), CHEAP)},
+                    {"formula": Model(before_and_after(train), CHEAP)},
                     oracle,
                     folder=folder,
                     resume=True,
@@ -314,9 +312,10 @@ SCRIPT = """
     import os, signal, sys
     import jax, numpy as np
     from experiments import min_cost_worlds as worlds
-    from jal import labelling
-    from jal.min_cost import Terms
-    from jal.training_price import TrainingPrice
+    from jal import mcal
+    from jal.mcal import _campaign
+    from jal.mcal import Terms
+    from jal.mcal import TrainingPrice
 
     folder, left = sys.argv[1], int(sys.argv[2])
     truth = np.random.default_rng(0).integers(0, 2, 1000)
@@ -345,9 +344,9 @@ SCRIPT = """
     os.fsync, os.replace = counted(os.fsync), counted(os.replace)
     world = worlds.World(4, 0.02, 0.5, 60_000)
     train = counted(worlds.classifier(world, truth, 0))
-    result = labelling.label(
+    result = mcal.label(
         jax.random.key(0),
-        {"formula": labelling.Candidate(train, TrainingPrice(per_image=1e-3))},
+        {"formula": mcal.Model(train, TrainingPrice(per_image=1e-3))},
         oracle,
         Terms(1000, 100, 0.04, first_batch=20, grid_step=20),
         num_classes=2, folder=folder, resume=True, progress=False, ask_at_most=60,
@@ -393,7 +392,7 @@ def test_a_finished_run_is_read_and_not_repeated(tmp_path):
         raise AssertionError("everything is bought and trained")
 
     again = label(
-        {"formula": Candidate(nobody, CHEAP)},
+        {"formula": Model(nobody, CHEAP)},
         nobody,
         folder=tmp_path / "run",
         resume=True,
@@ -466,10 +465,10 @@ def test_wrong_arguments(options, message):
 
 def test_no_candidates_and_wrong_predictions():
     with pytest.raises(ValueError, match="candidates is empty"):
-        labelling.label(jax.random.key(0), {}, lambda i: TRUTH[i], TERMS, num_classes=2)
+        mcal.label(jax.random.key(0), {}, lambda i: TRUTH[i], TERMS, num_classes=2)
     short = lambda indices, labels: Predictions(TRUTH[:5], np.ones(1000), 1.0)
     with pytest.raises(ValueError, match=r"returned labels of shape \(5,\)"):
-        label({"short": Candidate(short, CHEAP)})
+        label({"short": Model(short, CHEAP)})
 
 
 def test_the_constraint_holds_for_most_seeds():
@@ -484,5 +483,5 @@ def test_the_constraint_holds_for_most_seeds():
 
 
 def test_thetas_are_shares_of_the_pool():
-    assert min_cost.THETAS[0] == 0.05 and min_cost.THETAS[-1] == 1
-    assert len(min_cost.THETAS) == 20
+    assert mcal.THETAS[0] == 0.05 and mcal.THETAS[-1] == 1
+    assert len(mcal.THETAS) == 20

@@ -1,4 +1,4 @@
-"""Who imports whom: a module sees lower floors only, and few see other libraries."""
+"""What may be imported where; who imports whom is a contract of import-linter."""
 
 import ast
 import os
@@ -9,106 +9,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FLOORS = [
-    {
-        "types",
-        "convolution",
-        "masked_dense",
-        "normalization",
-        "numerics",
-        "files",
-        "_tables",
-        "augmentation",
-    },
-    {"_distances"},
-    {"batchbald", "diversity", "typicality"},
-    {
-        "predictive",
-        "acquisition",
-        "selection",
-        "cost",
-        "losses",
-        "pool",
-        "sources",
-        "score_files",
-        "ranking",
-        "error_laws",
-        "training_price",
-        "journal",
-        "annotations",
-        "_label_studio_answers",
-        "label_studio",
-        "votes",
-        "label_store",
-        "_checkpoints",
-    },
-    {"linear"},
-    {"learners", "networks", "scoring"},
-    {"strategies", "vaal", "min_cost", "plots"},
-    {"status"},
-    {
-        "_session_round",
-        "session",
-        "loop",
-        "driver",
-        "campaign",
-        "labelling",
-        "cost_plots",
-        "_report_words",
-        "_report_style",
-        "_report_pictures",
-        "html_report",
-    },
-    {"_cli_output"},
-    {
-        "_cli_hosts",
-        "_cli_score",
-        "_cli_select",
-    },
-    {"_cli_pool"},
-    {"_cli_items"},
-    {"_cli_status"},
-    {"_cli_session"},
-    {
-        "_cli_label",
-        "_cli_plan",
-    },  # of the command line alone
-    {"cli", "__main__"},
-    {"__init__"},  # makes the modules reachable as attributes
-]
-SAME_FLOOR = {
-    ("driver", "loop"),
-    ("labelling", "campaign"),
-    ("__main__", "cli"),
-    ("_label_studio_answers", "annotations"),
-    ("label_studio", "_label_studio_answers"),
-    ("label_studio", "annotations"),
-    ("votes", "annotations"),
-    ("label_store", "annotations"),
-    ("label_store", "votes"),
-    ("session", "loop"),
-    *(("html_report", f"_report_{part}") for part in ("words", "style", "pictures")),
-    ("_report_pictures", "_report_words"),
-    ("session", "_session_round"),
-    ("_session_round", "loop"),
-}
 OPTIONAL = {
     "PIL",
+    "jinja2",
     "matplotlib",
     "orbax",
+    "rich",
     "scipy",
     "sklearn",
     "tensorflow_datasets",
     "tqdm",
     "typer",
 }
-MODULES = {path.stem: path for path in sorted((ROOT / "jal").glob("*.py"))}
-every_module = pytest.mark.parametrize("name", MODULES)
-
-
-def floor(name: str) -> int:
-    (number,) = (i for i, names in enumerate(FLOORS) if name in names)
-    return number
+TREES = {
+    path.relative_to(ROOT / "jal").as_posix(): ast.parse(path.read_text())
+    for path in sorted((ROOT / "jal").rglob("*.py"))
+}
 
 
 def is_for_type_checkers(node) -> bool:
@@ -131,49 +47,34 @@ def imports(node, *, when_imported: bool = False):
         yield from imports(child, when_imported=when_imported)
 
 
-def tree(name: str) -> ast.Module:
-    return ast.parse(MODULES[name].read_text())
+def packages(tree, **options) -> set[str]:
+    return {imported.split(".")[0] for imported in imports(tree, **options)}
 
 
-def packages(name: str, **options) -> set[str]:
-    return {imported.split(".")[0] for imported in imports(tree(name), **options)}
+def test_optional_libraries_are_imported_where_they_are_used():
+    found = {}
+    for name, tree in TREES.items():
+        allowed = {"typer", "rich"} if name.startswith("cli/") else set()
+        used = packages(tree, when_imported=True) & OPTIONAL - allowed
+        if used or "tensorflow" in packages(tree):
+            found[name] = used
+    assert not found
 
 
-def test_every_module_has_a_floor():
-    assert set(MODULES) <= set.union(*FLOORS)
-    assert sum(map(len, FLOORS)) == len(set.union(*FLOORS))
-    assert not [p for p in (ROOT / "jal").rglob("*.py") if p.parent.name != "jal"]
-
-
-@every_module
-def test_a_module_imports_lower_floors_only(name):
-    own = [i.split(".") for i in imports(tree(name)) if i.split(".")[0] == "jal"]
-    for imported in own:
-        assert len(imported) > 1, "modules are imported by name"
-        other = imported[1]
-        assert floor(other) < floor(name) or (name, other) in SAME_FLOOR, imported
-
-
-@every_module
-def test_only_networks_imports_flax(name):
-    assert ("flax" in packages(name)) == (name == "networks")
-
-
-@every_module
-def test_optional_libraries_are_imported_where_they_are_used(name):
-    allowed = {"typer"} if "cli" in name else set()
-    assert packages(name, when_imported=True) & OPTIONAL <= allowed
-    assert "tensorflow" not in packages(name)
-
-
-@every_module
-def test_results_do_not_depend_on_the_clock_or_on_hidden_randomness(name):
+def test_results_do_not_depend_on_the_clock_or_on_hidden_randomness():
     clock = {"time", "datetime", "random", "secrets", "uuid"}
     # Seconds of training are money; dates are read from files.
-    allowed = {"labelling": {"time"}, "_label_studio_answers": {"datetime"}}
-    assert packages(name) & clock <= allowed.get(name, set())
-    source = MODULES[name].read_text()
-    assert "np.random" not in source and "now()" not in source
+    allowed = {
+        "mcal/_label.py": {"time"},
+        "session/_label_studio_answers.py": {"datetime"},
+    }
+    found = {}
+    for name, tree in TREES.items():
+        source = (ROOT / "jal" / name).read_text()
+        used = packages(tree) & clock - allowed.get(name, set())
+        if used or "np.random" in source or "now()" in source:
+            found[name] = used
+    assert not found
 
 
 def test_the_scan_sees_nested_and_conditional_imports():
@@ -194,19 +95,34 @@ def python(code: str, **environment: str) -> str:
     ).stdout
 
 
-def test_importing_jal_imports_no_optional_library():
+@pytest.mark.parametrize("parts", ["", "nn", "loop, strategies, learners, session"])
+def test_importing_jal_imports_no_optional_library(parts):
     names = {*OPTIONAL, "flax", "tensorflow", "equinox", "torch"}
-    code = f"import sys, jal; print(sorted({names} & set(sys.modules)))"
-    assert python(code) == "[]\n"
+    code = f"import sys, jal; {parts and f'from jal import {parts};'}"
+    assert python(code + f"print(sorted({names} & set(sys.modules)))") == "[]\n"
 
 
 def test_importing_initialises_no_backend():
     """Neither does it fail where there is no device, nor does it take one."""
     code = """
-import jax, jal, jal.networks, experiments.cost_sensitive
+import jax, jal, experiments.cost_sensitive
+from jal.nn import small_cnn
 try:
     jax.devices()
 except RuntimeError:
     print("only now")
 """
     assert python(code, JAX_PLATFORMS="no_such_platform") == "only now\n"
+
+
+def test_a_part_is_loaded_when_it_is_first_used():
+    code = "import sys, jal; print('jal.loop' in sys.modules); jal.loop.run"
+    assert python(code + "; print('jal.loop' in sys.modules)") == "False\nTrue\n"
+    assert "AttributeError" in python(
+        "import jal\ntry:\n  jal.typo\nexcept AttributeError as e:\n  print(repr(e))"
+    )
+
+
+def test_all_parts_are_listed():
+    code = "import jal; print(set(jal.__all__) <= set(dir(jal)))\nfrom jal import *"
+    assert python(code) == "True\n"

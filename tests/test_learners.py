@@ -7,8 +7,9 @@ import numpy as np
 import optax
 import pytest
 
-from jal import learners, losses, networks, pool
-from jal.convolution import cpu_compiler_options
+from jal import learners, nn, pool
+from jal._core.compile import cpu_compiler_options
+from jal.learners import losses
 from jal.types import Data, Outputs
 
 KEY = jax.random.key(0)
@@ -512,9 +513,9 @@ def test_the_ranker_learns_an_order(ranking):
     x += 0.05 * rng.normal(size=x.shape)
     data = Data(jnp.asarray(x, jnp.float32), jnp.asarray(y))
     state = pool.add(pool.create(n, 200), jnp.arange(200))
-    network = networks.ResNet(outputs=2, width=4, blocks=(1, 1), ranker=True)
+    network = nn.ResNet(outputs=2, width=4, blocks=(1, 1), ranker=True)
     model = learners.with_ranker(
-        *networks.from_linen(network, x[:1]),
+        *nn.from_linen(network, x[:1]),
         optax.adam(3e-3),
         epochs=12,
         batch_size=20,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jal import linear, loop, pool, strategies
+from jal import learners, loop, pool, strategies
 from jal.types import Data
 
 pytest.importorskip("sklearn")
@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression  # noqa: E402
 from sklearn.svm import LinearSVC  # noqa: E402
 
 KEY = jax.random.key(0)
-MAKERS = {"svm": linear.linear_svm, "logistic": linear.logistic_regression}
+MAKERS = {"svm": learners.linear_svm, "logistic": learners.logistic_regression}
 every_kind = pytest.mark.parametrize("kind", MAKERS)
 
 

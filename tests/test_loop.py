@@ -10,23 +10,13 @@ import numpy as np
 import optax
 import pytest
 
-from jal import (
-    acquisition,
-    driver,
-    learners,
-    loop,
-    networks,
-    pool,
-    predictive,
-    selection,
-    strategies,
-)
-from jal.convolution import cpu_compiler_options
+from jal import acquisition, learners, loop, nn, pool, predictive, selection, strategies
+from jal._core.compile import cpu_compiler_options
 from jal.types import (
-    Acquisition,
     Data,
     Learner,
     Outputs,
+    Picks,
     Proposal,
     Strategy,
     View,
@@ -355,7 +345,7 @@ def test_every_purpose_has_a_key_of_its_own_in_every_round():
     )
     strategy = Strategy(
         lambda key, data, pool: data_of(key),
-        lambda key, state, view, k: (Acquisition(view.candidates[-k:]), data_of(key)),
+        lambda key, state, view, k: (Picks(view.candidates[-k:]), data_of(key)),
     )
     everything = pool.everything()
 
@@ -500,7 +490,7 @@ def test_scan_is_a_loop_over_the_jitted_step_traced_once():
 @pytest.mark.parametrize("segment", [2, 3])
 def test_scan_is_drive_in_segments(segment):
     strategy, cost = arm_parts("learned")
-    driven = driver.drive(
+    driven = loop.drive(
         KEY,
         nearest_mean(),
         strategy,
@@ -585,9 +575,9 @@ def network_run():
         images = jnp.asarray(digits["images"])
         labels = jnp.asarray(digits["labels"], jnp.int32)
     data = Data(images, labels)
-    module = networks.GalCNN(channels=(4,), strides=(3,), dense=8, rates=(0, 0.5))
+    module = nn.GalCNN(channels=(4,), strides=(3,), dense=8, rates=(0, 0.5))
     learner = learners.supervised(
-        *networks.from_linen(module, images),
+        *nn.from_linen(module, images),
         optax.sgd(0.1),
         steps=12,
         batch_size=4,
@@ -748,7 +738,7 @@ def test_a_strategy_with_state_and_without_scores():
     def choose(key, turn, view, k):
         order = jnp.where(turn % 2 == 0, view.candidates, view.candidates[::-1])
         order = order[jnp.argsort(~pool.open_items(view.pool)[order], stable=True)]
-        return Acquisition(order[:k]), turn + 1
+        return Picks(order[:k]), turn + 1
 
     strategy = Strategy(lambda key, data, pool: jnp.zeros((), jnp.int32), choose)
     state, infos = loop.run(

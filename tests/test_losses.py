@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from jal import losses
+from jal.learners import losses
 
 SCORES, TRUE = jnp.array([0.2, 1.5, -0.3, 0.9]), jnp.array([0.1, 2.0, 0.7, 0.4])
 # The same items with consecutive ones as partners: (0, 1) and (2, 3).

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from experiments import min_cost_worlds as worlds
-from jal import min_cost, training_price
-from jal.min_cost import THETAS, Course, Plan, Terms
-from jal.training_price import TrainingPrice
+from jal import mcal
+from jal.mcal import THETAS, Course, Plan, Terms, TrainingPrice, _plan
 
 WORLD = worlds.World(6, 0.05, 0.35, 60_000)
 AMAZON, SATYAM = 0.04, 0.003
 PER_IMAGE = TrainingPrice(per_image=0.0003)
-search = jax.jit(min_cost.search, static_argnames="terms")
+search = jax.jit(mcal.search, static_argnames="terms")
 
 
 def synthetic_terms(price=AMAZON, **options) -> Terms:
@@ -38,7 +37,7 @@ def test_the_synthetic_errors():
 )
 def test_the_largest_feasible_theta(constraint, expected):
     sizes = [600, 3000, 6000, 12_000, 18_000, 24_000, 30_000]
-    theta, machine = min_cost.machine_share(
+    theta, machine = mcal.machine_share(
         synthetic_terms(constraint=constraint),
         jnp.asarray(sizes),
         jnp.asarray(worlds.errors(WORLD, sizes), jnp.float32),
@@ -51,7 +50,7 @@ def test_the_largest_feasible_theta(constraint, expected):
 def test_a_theta_is_only_feasible_if_all_smaller_ones_are():
     terms = Terms(100, 10, 1.0)
     errors = jnp.array([[0.9, 0.0, 0.0], [0.0, 0.9, 0.0], [0.0, 0.0, jnp.nan]])
-    theta, machine = min_cost.machine_share(
+    theta, machine = mcal.machine_share(
         terms, jnp.array([10, 10, 10]), errors, jnp.array([0.1, 0.2, 0.3])
     )
     np.testing.assert_allclose(theta, [0, 0.1, 0.2])
@@ -61,7 +60,7 @@ def test_a_theta_is_only_feasible_if_all_smaller_ones_are():
 def test_the_constraint_is_strict():
     terms = Terms(100, 10, 1.0, max_error=0.25, constraint="set")
     feasible = functools.partial(
-        min_cost.machine_share, terms, jnp.array([10]), thetas=jnp.array([0.5])
+        mcal.machine_share, terms, jnp.array([10]), thetas=jnp.array([0.5])
     )
     assert int(feasible(jnp.array([[0.25]]))[1][0]) == 0
     assert int(feasible(jnp.array([[0.2499]]))[1][0]) == 50
@@ -69,19 +68,19 @@ def test_the_constraint_is_strict():
 
 def test_theta_of_what_remains():
     terms = Terms(1000, 100, 1.0, theta_base="remaining")
-    theta, machine = min_cost.machine_share(
+    theta, machine = mcal.machine_share(
         terms, jnp.array([100, 500]), jnp.zeros((2, 2)), jnp.array([0.5, 1.0])
     )
     assert theta.tolist() == [1.0, 1.0] and machine.tolist() == [800, 400]
-    assert min_cost.shares_of_test(terms, 500, [0.5]).tolist() == [0.5]
+    assert mcal.shares_of_test(terms, 500, [0.5]).tolist() == [0.5]
     # Of the pool, no more than remains.
     pool = terms._replace(theta_base="pool")
-    assert min_cost.shares_of_test(pool, 900, [0.5])[0] > 1
+    assert mcal.shares_of_test(pool, 900, [0.5])[0] > 1
 
 
 def test_confidence_makes_shares_smaller():
     terms = Terms(1000, 100, 1.0)
-    machine = lambda z: min_cost.machine_share(
+    machine = lambda z: mcal.machine_share(
         terms._replace(confidence=z),
         jnp.array([100]),
         jnp.array([[0.0, 0.03, 0.045]]),
@@ -111,7 +110,7 @@ def test_synthetic_optima(constraint, price, per_image, size, theta, cost):
         terms,
         TrainingPrice(per_image=per_image),
         jnp.array(600),
-        jnp.asarray(worlds.errors(WORLD, min_cost.grid(terms, 600)), jnp.float32),
+        jnp.asarray(worlds.errors(WORLD, mcal.grid(terms, 600)), jnp.float32),
         jnp.asarray(THETAS),
         batch=jnp.array(600.0),
         spend=jnp.array(per_image * 600),
@@ -130,7 +129,7 @@ def test_cheaper_labels_do_not_ask_for_more_of_them():
             synthetic_terms(price),
             PER_IMAGE,
             jnp.array(600),
-            jnp.asarray(worlds.errors(WORLD, min_cost.grid(synthetic_terms(), 600))),
+            jnp.asarray(worlds.errors(WORLD, mcal.grid(synthetic_terms(), 600))),
             jnp.asarray(THETAS),
             batch=jnp.array(600.0),
             spend=jnp.array(0.18),
@@ -143,7 +142,7 @@ def test_of_equal_costs_the_smallest_size():
     terms = Terms(1000, 100, 1.0, first_batch=100, grid_step=100)
     nobody_can = jnp.ones((10, 1))
     free = TrainingPrice(per_image=1e-12)
-    found = min_cost.search(
+    found = mcal.search(
         terms,
         free,
         jnp.array(250),
@@ -199,7 +198,7 @@ def test_traces(price, trace):
 
 def test_the_number_of_batches():
     terms = Terms(60_000, 3000, AMAZON)
-    rounds = lambda extra, **options: min_cost.spread_rounds(
+    rounds = lambda extra, **options: mcal.spread_rounds(
         terms._replace(**options), PER_IMAGE, 3000, 12_000, extra=extra
     )
     assert rounds(15.0) == 7
@@ -235,7 +234,7 @@ def advance(course, *, size=1000, spend=1.0, machine=0, cost=None, promised=30_0
     if cost is not None:
         plan = Plan(5000, 0.5, promised, cost, sizes=None, costs=None, thetas=None)
     terms = Terms(60_000, 3000, AMAZON)
-    return min_cost.advance(
+    return mcal.advance(
         terms, course, PER_IMAGE, size=size, spend=spend, machine=machine, plan=plan
     )
 
@@ -306,7 +305,7 @@ def test_the_plan_is_compiled_once_for_all_rounds():
     @functools.partial(jax.jit, static_argnames="terms")
     def plan(terms, *args, **kwargs):
         traced.append(1)
-        return min_cost.plan(terms, PER_IMAGE, *args, **kwargs)
+        return mcal.plan(terms, PER_IMAGE, *args, **kwargs)
 
     for number in (3, 4, 7):
         sizes = np.where(np.arange(32) < number, 10.0 * (1 + np.arange(32)), 1)
@@ -361,15 +360,15 @@ def test_noise_in_the_test_set_changes_little_on_the_whole():
 )
 def test_terms_out_of_range(change, message):
     good = Terms(1000, 50, AMAZON, first_batch=100)
-    min_cost.check(good)
+    _plan.check(good)
     with pytest.raises(ValueError, match=message):
-        min_cost.check(good._replace(**change))
+        _plan.check(good._replace(**change))
 
 
 @pytest.mark.parametrize("thetas", [(), (0.0, 0.5), (0.5, 0.5), (0.5, 1.1), (0.6, 0.4)])
 def test_thetas_out_of_range(thetas):
     with pytest.raises(ValueError, match="thetas="):
-        min_cost.check(Terms(1000, 50, AMAZON), thetas)
+        _plan.check(Terms(1000, 50, AMAZON), thetas)
 
 
 def test_table_2_adds_up_only_roughly():
@@ -390,5 +389,5 @@ def test_table_2_adds_up_only_roughly():
 
 
 def test_one_training_is_the_cheapest_way_to_a_size():
-    costs = training_price.by_rounds(PER_IMAGE, 600.0, 6000.0, np.arange(1, 9))
+    costs = mcal.price_of_rounds(PER_IMAGE, 600.0, 6000.0, np.arange(1, 9))
     assert (np.diff(costs) > 0).all()

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from experiments import min_cost, runs
 from experiments import min_cost_report as report
 from experiments import min_cost_runs as protocol
-from experiments.min_cost_runs import Config, fixed, mcal
-from jal import networks
+from experiments.min_cost_runs import Config, adaptive, fixed
+from jal import nn
 
 pytest.importorskip("matplotlib")
 
@@ -21,7 +21,7 @@ def records(tmp_path_factory):
     """MCAL at two prices and two fixed batches, on the digits of scikit-learn."""
     folder = tmp_path_factory.mktemp("runs")
     config = Config("digits", max_error=0.2, epochs=4, first_share=0.05)
-    arms = [mcal("Amazon"), mcal("Satyam"), fixed(0.1), fixed(0.2)]
+    arms = [adaptive("Amazon"), adaptive("Satyam"), fixed(0.1), fixed(0.2)]
     return [
         protocol.run_arm(config, arm, 0, folder / str(place))
         for place, arm in enumerate(arms)
@@ -171,7 +171,7 @@ def test_fits_predict_later_rounds():
 
 def test_terms_follow_the_protocol():
     config = Config("fashion_mnist")
-    terms = protocol.terms_of(config, mcal("Satyam"), 70_000)
+    terms = protocol.terms_of(config, adaptive("Satyam"), 70_000)
     assert (terms.num_test, terms.first_batch, terms.price) == (3500, 700, 0.003)
     terms = protocol.terms_of(config, fixed(0.1), 70_000)
     assert (terms.theta_base, terms.first_batch, terms.grid_step) == (
@@ -192,7 +192,7 @@ def test_every_network_takes_the_images(name):
     import jax
 
     module = protocol.NETWORKS[name].make(7, (0.5,), (0.2,))
-    init, apply = networks.from_linen(module, np.zeros((1, 28, 28, 1), np.uint8))
+    init, apply = nn.from_linen(module, np.zeros((1, 28, 28, 1), np.uint8))
     outputs = jax.eval_shape(
         lambda key: apply(*init(key), np.zeros((2, 28, 28, 1), np.uint8))[0],
         jax.random.key(0),

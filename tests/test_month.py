@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from experiments import month, month_cost, month_people
 from experiments.month_people import Config
-from jal import acquisition, files, learners, strategies
+from jal import acquisition, learners, strategies
+from jal._core import files
 from jal.session import Recipe
 from jal.types import Outputs
 

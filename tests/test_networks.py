@@ -5,17 +5,19 @@ import itertools
 import math
 
 import chex
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen
 from jax import lax
 
-from jal import masked_dense, networks
-from jal.networks import (
+from jal import nn
+from jal.nn import (
     DropoutDense,
     GalCNN,
+    _masked_dense,
+    _networks,
     from_linen,
     max_pool,
     small_cnn,
@@ -149,10 +151,10 @@ def test_any_convolution_may_be_put_in():
 # from_linen
 
 
-class Normed(nn.Module):
+class Normed(linen.Module):
     """Batch normalisation with running averages, and dropout."""
 
-    @nn.compact
+    @linen.compact
     def __call__(self, x, *, train=False, stochastic=False):
         x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
         return Outputs(
@@ -326,7 +328,7 @@ def test_the_rule_of_the_folded_layer(batched):
         for shape, over in zip(shapes, batched, strict=True)
     )
     axes = tuple(0 if over else None for over in batched)
-    y = jax.jit(jax.vmap(masked_dense.masked_dense, axes))(x, mask, kernel)
+    y = jax.jit(jax.vmap(nn.masked_dense, axes))(x, mask, kernel)
     expected = product_of(x, mask, kernel)
     chex.assert_shape(y, (4, 5, 3))
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
@@ -337,7 +339,7 @@ def test_the_rule_of_the_folded_layer(batched):
 )
 @pytest.mark.parametrize("columns", [4, 128])
 def test_the_rule_of_needed_columns(monkeypatch, batched, columns):
-    monkeypatch.setattr(masked_dense, "COLUMNS", columns)
+    monkeypatch.setattr(_masked_dense, "COLUMNS", columns)
     shapes = ((5, 7), (7,), (7, 3), (3,))
     values = [
         normal(*((4,) if over else ()), *shape)
@@ -347,7 +349,7 @@ def test_the_rule_of_needed_columns(monkeypatch, batched, columns):
     axes = tuple(0 if over else None for over in batched)
     for level in (-9, 0, 9):  # all, some and none of them
         needed = chance > level
-        y = jax.jit(jax.vmap(masked_dense.needed_dense, axes))(x, mask, kernel, needed)
+        y = jax.jit(jax.vmap(nn.needed_dense, axes))(x, mask, kernel, needed)
         expected = product_of(x, mask, kernel) * np.expand_dims(needed, -2)
         np.testing.assert_allclose(y, np.broadcast_to(expected, y.shape), atol=1e-5)
         assert not np.any(np.where(np.expand_dims(needed, -2), 0, y))
@@ -355,9 +357,9 @@ def test_the_rule_of_needed_columns(monkeypatch, batched, columns):
 
 def test_passes_leave_out_what_the_last_layer_drops():
     """The same logits as by both layers in full, and features in full."""
-    network = networks.GalCNN(channels=(2, 2), dense=24)
+    network = nn.GalCNN(channels=(2, 2), dense=24)
     x = normal(6, 12, 12)
-    init, apply = networks.from_linen(network, x)
+    init, apply = nn.from_linen(network, x)
     params, _ = jax.jit(init)(KEY)
     keys = jax.random.split(KEY, 5)
     passes = jax.jit(jax.vmap(lambda key: apply(params, {}, x, key)[0]))(keys)
@@ -387,7 +389,7 @@ def test_the_rule_of_the_folded_layer_inside_itself(inner, outer):
     sizes = [(4,) * one + (2,) * two for one, two in zip(outer, inner, strict=True)]
     shapes = ((5, 7), (7,), (7, 3))
     args = [normal(*a, *b) for a, b in zip(sizes, shapes, strict=True)]
-    rule = masked_dense.masked_dense
+    rule = nn.masked_dense
     for batched in (inner, outer):
         rule = jax.vmap(rule, tuple(0 if over else None for over in batched))
     y = jax.jit(rule)(*args)
@@ -459,17 +461,17 @@ def count_all(module, *inputs):
 @pytest.mark.parametrize(
     "module, inputs, expected",
     [
-        (networks.ResNet(), [(1, 32, 32, 3)], 11_173_962),
-        (networks.ResNet(ranker=True), [(1, 32, 32, 3)], 11_173_962 + 123_905),
-        (networks.resnet50(), [(1, 32, 32, 3)], 23_520_842),
-        (networks.cnn18(), [(1, 32, 32, 3)], 11_000_138),
-        (networks.resnet20(), [(1, 32, 32, 3)], 273_066),
-        (networks.resnet56(), [(1, 32, 32, 3)], 857_706),
-        (networks.PlainCNN(), [(1, 32, 32, 3)], 121_226),
-        (networks.VAE(), [(1, 32, 32, 3), (1,)], 22_851_523),
-        (networks.VAE(conditioned=False), [(1, 32, 32, 3)], 22_835_139),
-        (networks.Discriminator(), [(1, 32), (1,)], 280_577),
-        (networks.Discriminator(), [(1, 32)], 280_065),
+        (nn.ResNet(), [(1, 32, 32, 3)], 11_173_962),
+        (nn.ResNet(ranker=True), [(1, 32, 32, 3)], 11_173_962 + 123_905),
+        (nn.resnet50(), [(1, 32, 32, 3)], 23_520_842),
+        (nn.cnn18(), [(1, 32, 32, 3)], 11_000_138),
+        (nn.resnet20(), [(1, 32, 32, 3)], 273_066),
+        (nn.resnet56(), [(1, 32, 32, 3)], 857_706),
+        (nn.PlainCNN(), [(1, 32, 32, 3)], 121_226),
+        (nn.VAE(), [(1, 32, 32, 3), (1,)], 22_851_523),
+        (nn.VAE(conditioned=False), [(1, 32, 32, 3)], 22_835_139),
+        (nn.Discriminator(), [(1, 32), (1,)], 280_577),
+        (nn.Discriminator(), [(1, 32)], 280_065),
     ],
 )
 def test_published_numbers_of_parameters(module, inputs, expected):
@@ -479,14 +481,14 @@ def test_published_numbers_of_parameters(module, inputs, expected):
 @pytest.mark.parametrize(
     "module",
     [
-        networks.ResNet(4, width=2, blocks=(1,), bottleneck=True),
-        networks.ResNet(4, width=2, blocks=(1,), skip=False, bias=True),
-        networks.PlainCNN(4, width=2),
+        nn.ResNet(4, width=2, blocks=(1,), bottleneck=True),
+        nn.ResNet(4, width=2, blocks=(1,), skip=False, bias=True),
+        nn.PlainCNN(4, width=2),
     ],
 )
 def test_the_family_predicts_and_trains(module):
     x = jax.random.uniform(KEY, (2, 8, 8, 1))
-    init, apply = networks.from_linen(module, x)
+    init, apply = nn.from_linen(module, x)
     params, state = jax.jit(init)(KEY)
 
     def loss(params):
@@ -502,8 +504,8 @@ def test_the_family_predicts_and_trains(module):
 
 def test_a_shortcut_is_what_a_block_adds():
     x = jax.random.uniform(KEY, (2, 6, 6, 4))
-    with_skip = networks._BasicBlock(4, 1)
-    without = networks._BasicBlock(4, 1, skip=False)
+    with_skip = _networks._BasicBlock(4, 1)
+    without = _networks._BasicBlock(4, 1, skip=False)
     variables = with_skip.init(KEY, x, False)
     # Both last layers are positive or not: relu(x + y) and relu(y).
     added = with_skip.apply(variables, x, False)
@@ -515,7 +517,7 @@ def test_a_shortcut_is_what_a_block_adds():
 
 def test_plain_cnn_drops_only_when_asked():
     x = jax.random.uniform(KEY, (1, 12, 12, 1))
-    init, apply = networks.from_linen(networks.PlainCNN(3, width=4), x)
+    init, apply = nn.from_linen(nn.PlainCNN(3, width=4), x)
     params, state = jax.jit(init)(KEY)
     run = jax.jit(lambda key: apply(params, state, x, key, False)[0].logits)
     assert (run(KEY) != run(None)).any()
@@ -524,12 +526,12 @@ def test_plain_cnn_drops_only_when_asked():
 
 def test_bottlenecks_have_no_variants():
     with pytest.raises(ValueError, match="bottleneck"):
-        networks.resnet50(skip=False).init(KEY, jnp.zeros((1, 8, 8, 1)))
+        nn.resnet50(skip=False).init(KEY, jnp.zeros((1, 8, 8, 1)))
 
 
 @pytest.mark.parametrize("side, sides", [(32, (32, 16, 8, 4)), (28, (28, 14, 7, 4))])
 def test_maps_of_the_stages(side, sides):
-    network = networks.ResNet(width=2)
+    network = nn.ResNet(width=2)
     x = jnp.zeros((1, side, side, 1))
     _, state = jax.eval_shape(
         lambda: network.init_with_output(KEY, x, capture_intermediates=True)
@@ -543,7 +545,7 @@ def test_maps_of_the_stages(side, sides):
 
 def test_ranker_takes_true_means_of_any_map():
     maps = [normal(3, 7, 7, 2), normal(3, 4, 4, 5, seed=1)]
-    ranker = networks.Ranker(4)
+    ranker = nn.Ranker(4)
     variables = ranker.init(KEY, maps)
     params = jax.tree.map(np.float64, variables["params"])
     branches = [
@@ -560,9 +562,9 @@ def test_ranker_takes_true_means_of_any_map():
 
 
 def test_the_ranker_reaches_the_trunk_only_while_it_may():
-    network = networks.ResNet(width=2, blocks=(1, 1), ranker=True)
+    network = nn.ResNet(width=2, blocks=(1, 1), ranker=True)
     x = normal(4, 8, 8, 1)
-    init, apply = networks.from_linen(network, x)
+    init, apply = nn.from_linen(network, x)
     params, state = jax.jit(init)(KEY)
 
     @jax.jit
@@ -583,7 +585,7 @@ def test_the_ranker_reaches_the_trunk_only_while_it_may():
 
 def test_images_are_standardised_by_channel():
     plain, standard = (
-        networks.ResNet(width=2, blocks=(1,), mean=mean, sd=sd)
+        nn.ResNet(width=2, blocks=(1,), mean=mean, sd=sd)
         for mean, sd in (((0.0,), (1.0,)), ((0.2, 0.3, 0.4), (0.5, 0.6, 0.7)))
     )
     x = jnp.abs(normal(2, 8, 8, 3))
@@ -598,8 +600,8 @@ def test_images_are_standardised_by_channel():
 
 @pytest.mark.parametrize("side, channels", [(32, 3), (28, 1)])
 def test_autoencoder_shapes_and_mode(side, channels):
-    vae = networks.VAE((side, side, channels), 3, (2, 2, 4, 4))
-    init, encode, apply = networks.from_vae(vae)
+    vae = nn.VAE((side, side, channels), 3, (2, 2, 4, 4))
+    init, encode, apply = nn.from_vae(vae)
     encode, apply = jax.jit(encode, static_argnums=3), jax.jit(apply)
     params, state = jax.jit(init)(KEY)
     x, condition = normal(5, side, side, channels), jnp.linspace(0, 1, 5)
@@ -629,20 +631,20 @@ def test_autoencoder_shapes_and_mode(side, channels):
     ],
 )
 def test_autoencoders_that_cannot_be(changes, message):
-    vae = networks.VAE(**changes)
+    vae = nn.VAE(**changes)
     with pytest.raises(ValueError, match=message):
-        networks.from_vae(vae)[0](KEY)
+        nn.from_vae(vae)[0](KEY)
 
 
 def test_a_decoder_that_needs_a_condition_says_so():
-    init, _, apply = networks.from_vae(networks.VAE((28, 28, 1), 2, (1, 1, 1, 1)))
+    init, _, apply = nn.from_vae(nn.VAE((28, 28, 1), 2, (1, 1, 1, 1)))
     variables = jax.eval_shape(init, KEY)
     with pytest.raises(ValueError, match="condition=None; this decoder needs one"):
         jax.eval_shape(apply, *variables, jnp.zeros((2, 28, 28, 1)), None, KEY)
 
 
 def test_images_of_another_size_are_refused():
-    init, encode, _ = networks.from_vae(networks.VAE((28, 28, 1), 2, (1, 1, 1, 1)))
+    init, encode, _ = nn.from_vae(nn.VAE((28, 28, 1), 2, (1, 1, 1, 1)))
     variables = jax.eval_shape(init, KEY)
     encode = jax.jit(encode, static_argnums=3)
     with pytest.raises(ValueError, match=r"x has shape \(2, 32, 32, 1\); expected"):

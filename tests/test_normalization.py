@@ -1,12 +1,11 @@
 """Batch normalisation: values and gradients of Flax's, in any shape and mode."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jal import networks, normalization
+from jal import nn
 
 KEY = jax.random.key(0)
 
@@ -27,7 +26,7 @@ def reference(x, scale, bias, epsilon):
 @pytest.mark.parametrize("shape", [(5, 4, 4, 3), (2, 1, 1, 17), (64, 8), (1, 1)])
 def test_values_are_those_of_float64(shape):
     x, scale, bias = arrays(shape)
-    found = normalization.normalize(
+    found = nn.normalize(
         *(jnp.asarray(a, jnp.float32) for a in (x, scale, bias)), jnp.asarray(1e-3)
     )
     for ours, theirs in zip(found, reference(x, scale, bias, 1e-3), strict=True):
@@ -49,7 +48,7 @@ def test_gradients_are_those_of_autodiff(channels):
             return jnp.sum(weight * y**2)
 
         def ours(x, scale, bias):
-            y = normalization.normalize(x, scale, bias, jnp.asarray(1e-5))[0]
+            y = nn.normalize(x, scale, bias, jnp.asarray(1e-5))[0]
             return jnp.sum(weight * y**2)
 
         expected = jax.grad(plain, (0, 1, 2))(*inputs)
@@ -61,15 +60,15 @@ def test_gradients_are_those_of_autodiff(channels):
 
 def test_other_backends_sum_as_usual(monkeypatch):
     x = jax.random.normal(KEY, (7, 3, 5))
-    ours = normalization.column_sums(x)
+    ours = nn.column_sums(x)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    np.testing.assert_allclose(ours, normalization.column_sums(x), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(ours, nn.column_sums(x), rtol=1e-5, atol=1e-6)
 
 
 def test_the_layer_is_that_of_flax():
     x, y = jax.random.normal(KEY, (2, 6, 5, 5, 4))
     theirs = nn.BatchNorm(use_running_average=None, momentum=0.9)
-    ours = networks.BatchNorm()
+    ours = nn.BatchNorm()
     variables = theirs.init(KEY, x, use_running_average=False)
     mine = ours.init(KEY, x, use_running_average=False)
     assert jax.tree.structure(variables) == jax.tree.structure(mine)
@@ -92,7 +91,7 @@ def test_the_layer_is_that_of_flax():
 def test_many_batches_at_once():
     x = jax.random.normal(KEY, (3, 6, 4))
     one = jnp.ones(4)
-    run = lambda x: normalization.normalize(x, one, 0 * one, jnp.asarray(1e-5))[0]
+    run = lambda x: nn.normalize(x, one, 0 * one, jnp.asarray(1e-5))[0]
     together = jax.vmap(run)(x)
     for place in range(3):
         np.testing.assert_allclose(together[place], run(x[place]), rtol=1e-4, atol=1e-6)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jal import numerics
+from jal._core import numerics
 
 NAN, INF = math.nan, math.inf
 few = settings(max_examples=25, deadline=None)

@@ -38,7 +38,9 @@ def wheel(built):
 
 def test_the_wheel_holds_every_module_and_nothing_else(wheel):
     names = {name for name in wheel.namelist() if not name.startswith(f"{INFO}/")}
-    modules = {f"jal/{path.name}" for path in (ROOT / "jal").glob("*.py")}
+    modules = {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "jal").rglob("*.py")
+    }
     assert names == modules | {"jal/py.typed"}
     assert wheel.read("jal/py.typed") == b""
 

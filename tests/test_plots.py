@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from jal import plots
+from jal.plots import _curves
 
 matplotlib = pytest.importorskip("matplotlib")
 
@@ -120,7 +121,7 @@ def test_curves_are_checked(curves, message):
     ],
 )
 def test_names_are_moved_apart(heights, placed):
-    np.testing.assert_allclose(plots._spread_out(heights, gap=0.1), placed)
+    np.testing.assert_allclose(_curves._spread_out(heights, gap=0.1), placed)
 
 
 # --- cost against accuracy ------------------------------------------------------------

@@ -5,15 +5,16 @@ import math
 import re
 
 import chex
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jal import convolution, networks
+from jal import nn
+from jal._core.compile import cpu_compiler_options
 from jal.predictive import (
     log_prob_passes,
     merge,
@@ -227,29 +228,31 @@ def linear(x, key):
     return Outputs(logits=(x * jax.random.bernoulli(key, 0.5, (1, 6))) @ WEIGHTS)
 
 
-class Folded(nn.Module):
+class Folded(linen.Module):
     """Dropout before both layers, in scoring form: a batch has one mask."""
 
-    @nn.compact
+    @linen.compact
     def __call__(self, x, *, train=False, stochastic=False):
         modes = dict(train=train, stochastic=stochastic)
-        x = nn.relu(networks.DropoutDense(16, 0.3)(x, **modes))
-        return Outputs(logits=networks.DropoutDense(4, 0.5)(x, **modes))
+        x = linen.relu(nn.DropoutDense(16, 0.3)(x, **modes))
+        return Outputs(logits=nn.DropoutDense(4, 0.5)(x, **modes))
 
 
-class Stock(nn.Module):
+class Stock(linen.Module):
     """Flax's own dropout, which given a batch draws a mask for every row."""
 
-    @nn.compact
+    @linen.compact
     def __call__(self, x, *, train=False, stochastic=False):
-        x = nn.Dropout(0.5, deterministic=not stochastic)(nn.relu(nn.Dense(16)(x)))
-        return Outputs(logits=nn.Dense(4)(x))
+        x = linen.Dropout(0.5, deterministic=not stochastic)(
+            linen.relu(linen.Dense(16)(x))
+        )
+        return Outputs(logits=linen.Dense(4)(x))
 
 
 @functools.cache
 def network(module):
     """(x, key=None) -> Outputs of an untrained network."""
-    init, apply = networks.from_linen(module, X)
+    init, apply = nn.from_linen(module, X)
     params, state = jax.jit(init)(jax.random.key(0))
     return lambda x, key=None: apply(params, state, x, key, False)[0]
 
@@ -495,7 +498,7 @@ def convolution_depths(program):
 def scorer(module, function, num_samples, num_items, side=28, **options):
     """(score, its arguments as shapes) of an untrained convolutional network."""
     x = jax.ShapeDtypeStruct((num_items, side, side, 1), jnp.float32)
-    init, apply = networks.from_linen(module, x)
+    init, apply = nn.from_linen(module, x)
     params, state = jax.eval_shape(init, KEY)
 
     def score(params, key, x):
@@ -513,9 +516,9 @@ def traced_convolutions(module, num_samples, num_items, side):
 @functools.cache
 def gal_program(num_samples, num_items, **options):
     """`predict_passes` of the Gal CNN, compiled as it is meant to be."""
-    module = networks.GalCNN()
+    module = nn.GalCNN()
     score, inputs = scorer(module, predict_passes, num_samples, num_items, **options)
-    score = jax.jit(score, compiler_options=convolution.cpu_compiler_options())
+    score = jax.jit(score, compiler_options=cpu_compiler_options())
     return score.lower(*inputs).compile()
 
 
@@ -523,17 +526,17 @@ def test_the_traced_scorer_convolves_once_however_many_passes():
     # Two convolutions: 28 - 3 = 25 and 25 - 3 = 22 wide, of 32 channels.
     once = 8 * 32 * (25**2 + 22**2)
     for num_samples in (1, 100):
-        assert traced_convolutions(networks.GalCNN(), num_samples, 8, 28) == once
+        assert traced_convolutions(nn.GalCNN(), num_samples, 8, 28) == once
 
 
 def test_dropout_before_a_convolution_convolves_every_pass():
     # What the test above must be able to see.
-    class Early(nn.Module):
-        @nn.compact
+    class Early(linen.Module):
+        @linen.compact
         def __call__(self, x, *, train=False, stochastic=False):
-            x = nn.Dropout(0.5, deterministic=not stochastic)(x)
-            own = convolution.conv_general_dilated
-            x = nn.Conv(2, (3, 3), conv_general_dilated=own)(x)
+            x = linen.Dropout(0.5, deterministic=not stochastic)(x)
+            own = nn.conv_general_dilated
+            x = linen.Conv(2, (3, 3), conv_general_dilated=own)(x)
             return Outputs(logits=x.mean((1, 2)))
 
     assert traced_convolutions(Early(), 1, 4, 6) == 4 * 6 * 6 * 2
@@ -549,7 +552,7 @@ def test_the_parser_finds_convolutions_in_loops():
     repeat = lambda f: lambda x: jax.lax.scan(lambda x, _: (f(x), None), x, None, 3)[0]
 
     def depths(function):
-        options = convolution.cpu_compiler_options()
+        options = cpu_compiler_options()
         compiled = jax.jit(function, compiler_options=options).lower(image).compile()
         return convolution_depths(compiled.as_text())
 

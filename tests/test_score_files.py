@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from jal import score_files
+from jal.scoring import _journal
 
 IDENTITY = {"seed": 1, "config": {"passes": 20}}
 
@@ -18,11 +18,11 @@ def path(tmp_path):
 
 
 def state(path, resume=True, identity=IDENTITY):
-    return score_files.state_of(path, identity, resume=resume)
+    return _journal.state_of(path, identity, resume=resume)
 
 
 def write(path, *ranges, process=0):
-    with score_files.writer(path, process) as put:
+    with _journal.writer(path, process) as put:
         for start, stop in ranges:
             put(start, np.arange(start, stop))
 
@@ -33,21 +33,21 @@ def journal(path, process=0):
 
 def test_from_new_to_finished(path):
     assert state(path) == state(path, resume=False) == "new"
-    score_files.create(path, 6, IDENTITY)
+    _journal.create(path, 6, IDENTITY)
     assert state(path) == "partial" and not path.exists()
-    assert score_files.missing(path, 6) == [(0, 6)]
+    assert _journal.missing(path, 6) == [(0, 6)]
     write(path, (2, 4))
-    assert score_files.missing(path, 6) == [(0, 2), (4, 6)]
+    assert _journal.missing(path, 6) == [(0, 2), (4, 6)]
     write(path, (0, 2), process=1)
     write(path, (4, 6))
-    assert score_files.missing(path, 6) == []
-    assert score_files.read(path).tolist() == [0, 1, 2, 3, 4, 5]
-    score_files.finish(path, 6, {**IDENTITY, "num_nan": 0})
+    assert _journal.missing(path, 6) == []
+    assert _journal.read(path).tolist() == [0, 1, 2, 3, 4, 5]
+    _journal.finish(path, 6, {**IDENTITY, "num_nan": 0})
     assert state(path) == "finished"
     assert sorted(os.listdir(path.parent)) == ["scores.npy", "scores.npy.json"]
     scores = np.load(path, allow_pickle=False)
     assert scores.dtype == np.float32 and scores.tolist() == [0, 1, 2, 3, 4, 5]
-    np.testing.assert_array_equal(score_files.read(path), scores)
+    np.testing.assert_array_equal(_journal.read(path), scores)
     summary = json.loads((path.parent / "scores.npy.json").read_text())
     assert summary == {**IDENTITY, "num_nan": 0}
 
@@ -62,42 +62,42 @@ def test_from_new_to_finished(path):
     ],
 )
 def test_gaps_between_ranges_in_any_order(path, ranges, gaps):
-    score_files.create(path, 9, IDENTITY)
+    _journal.create(path, 9, IDENTITY)
     write(path, *ranges)
-    assert score_files.missing(path, 9) == gaps
+    assert _journal.missing(path, 9) == gaps
 
 
 def test_a_line_that_was_cut_off_does_not_count(path):
-    score_files.create(path, 30, IDENTITY)
+    _journal.create(path, 30, IDENTITY)
     write(path, (0, 10), (10, 20))
     whole = journal(path).read_bytes()
     for cut in range(1, len("\n[10, 20]\n") - 1):
         journal(path).write_bytes(whole[:-cut])
         # Without its newline a line is there, and so are its scores.
         expected = [(20, 30)] if cut == 1 else [(10, 30)]
-        assert score_files.missing(path, 30) == expected, cut
+        assert _journal.missing(path, 30) == expected, cut
     write(path, (25, 30))  # after a torn line
-    assert score_files.missing(path, 30) == [(10, 25)]
+    assert _journal.missing(path, 30) == [(10, 25)]
 
 
 @pytest.mark.parametrize("line", ["null", "[1]", "7", '["a", "b"]', "{}", "\x00"])
 def test_lines_that_are_no_ranges_do_not_count(path, line):
-    score_files.create(path, 3, IDENTITY)
+    _journal.create(path, 3, IDENTITY)
     journal(path).write_text(f"{line}\n[0, 1]\n")
-    assert score_files.missing(path, 3) == [(1, 3)]
+    assert _journal.missing(path, 3) == [(1, 3)]
 
 
 def test_finishing_needs_all_scores(path):
-    score_files.create(path, 6, IDENTITY)
+    _journal.create(path, 6, IDENTITY)
     write(path, (0, 2), (3, 6))
     with pytest.raises(RuntimeError, match=r"items \[\(2, 3\)\] are not scored"):
-        score_files.finish(path, 6, IDENTITY)
+        _journal.finish(path, 6, IDENTITY)
     assert not path.exists() and state(path) == "partial"
 
 
 @pytest.mark.parametrize("step", ["summary", "rename"])
 def test_killed_while_finishing(path, step, monkeypatch):
-    score_files.create(path, 2, IDENTITY)
+    _journal.create(path, 2, IDENTITY)
     write(path, (0, 2))
     with monkeypatch.context() as patch:
         die = lambda *args, **kwargs: (_ for _ in ()).throw(KeyboardInterrupt)
@@ -110,9 +110,9 @@ def test_killed_while_finishing(path, step, monkeypatch):
         else:
             patch.setattr(shutil, "rmtree", die)
         with pytest.raises(KeyboardInterrupt):
-            score_files.finish(path, 2, IDENTITY)
+            _journal.finish(path, 2, IDENTITY)
     assert state(path) == {"summary": "partial", "rename": "finished"}[step]
-    score_files.finish(path, 2, IDENTITY)
+    _journal.finish(path, 2, IDENTITY)
     assert state(path) == "finished"
     assert np.load(path).tolist() == [0, 1]
     assert not journal(path).parent.exists()
@@ -125,28 +125,28 @@ def test_killed_before_the_first_score(path):
     (folder / "scores.tmp").write_bytes(b"\x93NUM")
     (folder / "run.json").write_text("{}")
     assert state(path) == "new"
-    score_files.create(path, 2, IDENTITY)
+    _journal.create(path, 2, IDENTITY)
     assert state(path) == "partial"
 
 
 def test_what_is_there_is_not_overwritten(path):
-    score_files.create(path, 2, IDENTITY)
+    _journal.create(path, 2, IDENTITY)
     with pytest.raises(
         FileExistsError, match="scores.npy.partial exists; resume to go"
     ):
         state(path, resume=False)
     write(path, (0, 2))
-    score_files.finish(path, 2, IDENTITY)
+    _journal.finish(path, 2, IDENTITY)
     with pytest.raises(FileExistsError, match="scores.npy exists; resume to go on"):
         state(path, resume=False)
 
 
 @pytest.mark.parametrize("finished", [False, True])
 def test_another_run_is_refused(path, finished):
-    score_files.create(path, 2, IDENTITY)
+    _journal.create(path, 2, IDENTITY)
     if finished:
         write(path, (0, 2))
-        score_files.finish(path, 2, IDENTITY)
+        _journal.finish(path, 2, IDENTITY)
     with pytest.raises(ValueError, match="seed was 1 and is 2"):
         state(path, identity={**IDENTITY, "seed": 2})
 
@@ -157,7 +157,7 @@ def test_a_file_of_unknown_origin_is_refused(path):
         ValueError, match=r"no scores\.npy\.json that says what made it"
     ):
         state(path)
-    score_files.create(path.with_name("b.npy"), 2, IDENTITY)
+    _journal.create(path.with_name("b.npy"), 2, IDENTITY)
     (path.parent / "b.npy.partial" / "run.json").unlink()
     with pytest.raises(ValueError, match="no run.json that says what made it"):
         state(path.with_name("b.npy"))

@@ -13,20 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jal import (
-    acquisition,
-    networks,
-    predictive,
-    ranking,
-    score_files,
-    scoring,
-    sources,
-)
+from jal import acquisition, nn, predictive, scoring
+from jal.scoring import _journal, _ranking, _score_pool
 from jal.types import Outputs
 
 KEY = jax.random.key(7)
 POOL = np.random.default_rng(0).integers(0, 256, (203, 12, 12), dtype=np.uint8)
-INIT, APPLY = networks.from_linen(networks.small_cnn(), POOL[:1])
+INIT, APPLY = nn.from_linen(nn.small_cnn(), POOL[:1])
 VARIABLES = INIT(jax.random.key(0))[0]
 
 
@@ -92,9 +85,9 @@ def test_all_chunks_use_one_compilation():
     for pool in (numbers(10), numbers(23)):
         for _ in range(2):
             score(traced, 1.0, pool, chunk_size=4)
-    assert scoring._compiled(total, scoring._local_devices(None)) is scoring._compiled(
-        total, scoring._local_devices(None)
-    )
+    assert _score_pool._compiled(
+        total, _score_pool._local_devices(None)
+    ) is _score_pool._compiled(total, _score_pool._local_devices(None))
 
 
 def test_ensemble():
@@ -121,7 +114,7 @@ def test_logits_made_elsewhere(dtype, tmp_path):
     logits[0, 0, 0] = -np.inf
     np.save(tmp_path / "1.npy", logits[:, :5])
     np.save(tmp_path / "2.npy", logits[:, 5:])
-    source = sources.open_source(tmp_path, items_axis=1)
+    source = scoring.open_source(tmp_path, items_axis=1)
     result = score(scoring.by_logits(acquisition.bald), None, source, chunk_size=3)
     summary = predictive.summarize(jnp.asarray(logits, jnp.float32))
     np.testing.assert_allclose(result.scores, acquisition.bald(summary), atol=1e-6)
@@ -147,7 +140,7 @@ def test_padding_never_shows():
     def seen(variables, key, x, index):
         return index.astype(jnp.float32)
 
-    source = sources.Source(10, watched)
+    source = scoring.Source(10, watched)
     assert score(seen, None, source, chunk_size=4).scores.tolist() == list(range(10))
     assert max(stop for _, stop in read) == 10
     assert set(read) == {(0, 1), (0, 4), (4, 8), (8, 10)}
@@ -168,11 +161,11 @@ def test_highest_against_a_plain_sort(values, k, block):
     known = [i for i, value in enumerate(values) if not np.isnan(value)]
     expected = sorted(known, key=lambda i: (-values[i], i))[:k]
     expected += [-1] * (k - len(expected))
-    before, ranking.BLOCK = ranking.BLOCK, block
+    before, _ranking.BLOCK = _ranking.BLOCK, block
     try:
-        got = ranking.highest(np.array(values, np.float32), k)
+        got = scoring.highest(np.array(values, np.float32), k)
     finally:
-        ranking.BLOCK = before
+        _ranking.BLOCK = before
     assert got.tolist() == expected
 
 
@@ -198,13 +191,13 @@ def test_ties_go_to_the_lower_index():
 
 def test_ranking_a_part_of_the_pool():
     scores = np.array([1.0, np.nan, 3.0], np.float32)
-    result = scoring._ranked(scores, 100, 3)
+    result = _score_pool._ranked(scores, 100, 3)
     assert result.indices.tolist() == [102, 100, -1]
     assert (result.num_nan, result.nan_indices) == (1, [101])
 
 
 def test_only_what_is_missing_is_scored_again():
-    chunks = scoring._chunks([(0, 3), (5, 9), (12, 20)], 2, 14, 3)
+    chunks = _score_pool._chunks([(0, 3), (5, 9), (12, 20)], 2, 14, 3)
     assert list(chunks) == [(2, 3), (5, 8), (8, 9), (12, 14)]
 
 
@@ -236,7 +229,7 @@ def failing(pool, at):
             raise Stopped
         return pool[start:stop]
 
-    return sources.Source(len(pool), read)
+    return scoring.Source(len(pool), read)
 
 
 @pytest.mark.parametrize("at", [0, 49, 50, 120, 202])
@@ -246,7 +239,7 @@ def test_stopped_and_resumed_anywhere(at, chunk_size, tmp_path, reference):
     with pytest.raises(Stopped):
         score(source=failing(POOL, at), out=path)
     assert not path.exists()
-    gaps = score_files.missing(path, len(POOL))
+    gaps = _journal.missing(path, len(POOL))
     assert gaps[0][0] <= at  # and what lies before is not scored again
     read = []
 
@@ -255,7 +248,7 @@ def test_stopped_and_resumed_anywhere(at, chunk_size, tmp_path, reference):
             read.append(start)
         return POOL[start:stop]
 
-    source = sources.Source(len(POOL), watched)
+    source = scoring.Source(len(POOL), watched)
     result = score(
         source=source, out=path, resume=True, chunk_size=chunk_size, top_k=10
     )
@@ -313,15 +306,15 @@ def test_keys_among_the_variables_identify_a_run(tmp_path):
         ({"top_k": -1}, "top_k=-1; it must be between"),
         ({"source": np.zeros((0, 3))}, "the source is empty"),
         (
-            {"source": sources.Source(1 << 31, lambda start, stop: None)},
+            {"source": scoring.Source(1 << 31, lambda start, stop: None)},
             "the pool has 2147483648 items",
         ),
         (
-            {"source": sources.Source(10, lambda start, stop: np.zeros((3, 3)))},
+            {"source": scoring.Source(10, lambda start, stop: np.zeros((3, 3)))},
             r"array of shape \(3, 3\) for items 0 to 0; expected 1 rows",
         ),
         (
-            {"source": sources.Source(10, lambda start, stop: np.float32(0))},
+            {"source": scoring.Source(10, lambda start, stop: np.float32(0))},
             r"array of shape \(\) for items 0 to 0",
         ),
         ({"source": np.array(["a"] * 10)}, "the source holds <U1, which is no number"),
@@ -366,7 +359,7 @@ def test_a_mesh_of_other_processes():
         devices = np.array([Elsewhere()])
 
     with pytest.raises(ValueError, match="mesh has no device of process 0"):
-        scoring._local_devices(Foreign())
+        _score_pool._local_devices(Foreign())
 
 
 def test_progress_bar(capsys):

@@ -20,7 +20,8 @@ processes, process, port = map(int, sys.argv[1:4])
 folder = Path(sys.argv[4])
 if processes > 1:
     jax.distributed.initialize(f"127.0.0.1:{port}", processes, process)
-from jal import acquisition, networks, scoring
+from jal import acquisition
+from jal import scoring
 
 pool = np.load(folder / "pool.npy", mmap_mode="r")
 init, apply = networks.from_linen(networks.small_cnn(), pool[:1])

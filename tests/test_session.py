@@ -9,8 +9,7 @@ import optax
 import pytest
 
 from jal import acquisition, learners, loop, pool, session, strategies
-from jal.session import Recipe, Session
-from jal.status import spending
+from jal.session import Recipe, Session, spending
 from jal.types import Data, Learner, Outputs
 
 pytest.importorskip("orbax.checkpoint")
@@ -47,7 +46,7 @@ def by_margin(beta):
 
 
 LEARNER, COST = make_learner(), make_cost_learner()
-RECIPE = Recipe(LEARNER, by_margin, COST, first=strategies.coreset())
+RECIPE = Recipe(LEARNER, by_margin, COST, first=strategies.k_center())
 
 
 def create(folder, recipe=RECIPE, **options):

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jal import sources
+from jal import scoring
+from jal.scoring import _sources
 
 POOL = np.arange(7 * 6, dtype=np.int16).reshape(7, 2, 3)
 
@@ -55,15 +56,15 @@ KINDS = {
     "path as text": lambda folder: str(as_file(folder)),
     "memory map": lambda folder: np.load(as_file(folder), mmap_mode="r"),
     "shards": as_shards,
-    "items": lambda folder: sources.open_source(Items(), prepare=image),
-    "batches": lambda folder: sources.open_source(Batches(), prepare=image),
-    "source": lambda folder: sources.open_source(POOL),
+    "items": lambda folder: scoring.open_source(Items(), prepare=image),
+    "batches": lambda folder: scoring.open_source(Batches(), prepare=image),
+    "source": lambda folder: scoring.open_source(POOL),
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_kinds_give_the_same_slices(kind, tmp_path):
-    source = sources.open_source(KINDS[kind](tmp_path))
+    source = scoring.open_source(KINDS[kind](tmp_path))
     assert source.length == 7
     for start in range(7):
         for stop in range(start + 1, 8):
@@ -72,11 +73,11 @@ def test_all_kinds_give_the_same_slices(kind, tmp_path):
 
 def test_fingerprints_tell_pools_apart_and_not_kinds(tmp_path):
     opened = {
-        kind: sources.open_source(make(tmp_path))
+        kind: scoring.open_source(make(tmp_path))
         for kind, make in KINDS.items()
         if kind not in ("path as text", "memory map")
     }
-    prints = {kind: sources.fingerprint(source) for kind, source in opened.items()}
+    prints = {kind: _sources.fingerprint(source) for kind, source in opened.items()}
     assert len(set(prints.values())) == 1, prints
     others = [
         POOL[:6],
@@ -85,13 +86,13 @@ def test_fingerprints_tell_pools_apart_and_not_kinds(tmp_path):
         POOL.reshape(7, 3, 2),
         POOL[::-1],
     ]
-    different = {sources.fingerprint(sources.open_source(other)) for other in others}
+    different = {_sources.fingerprint(scoring.open_source(other)) for other in others}
     assert len(different | set(prints.values())) == 6
 
 
 def test_pytrees_are_sliced_leaf_by_leaf():
     tree = {"a": POOL, "b": (POOL[:, 0], jnp.arange(7))}
-    got = sources.open_source(tree).read(2, 5)
+    got = scoring.open_source(tree).read(2, 5)
     expected = {"a": POOL[2:5], "b": (POOL[2:5, 0], np.arange(2, 5))}
     jax.tree.map(np.testing.assert_array_equal, got, expected)
 
@@ -100,7 +101,7 @@ def test_tfds_source(mnist_tfds_dir):
     import tensorflow_datasets as tfds
 
     data = tfds.data_source("mnist", split="test", data_dir=mnist_tfds_dir)
-    source = sources.open_source(data, prepare=image)
+    source = scoring.open_source(data, prepare=image)
     assert source.length == 10_000
     batch = source.read(9_997, 10_000)
     assert batch.shape == (3, 28, 28, 1) and batch.dtype == np.uint8
@@ -119,7 +120,7 @@ def test_shards_of_any_sizes(sizes, cut, tmp_path_factory):
         np.save(folder / f"{number}.npy", part)
     start, stop = sorted(value % (len(whole) + 1) for value in cut)
     if start < stop:
-        got = sources.open_source(folder).read(start, stop)
+        got = scoring.open_source(folder).read(start, stop)
         np.testing.assert_array_equal(got, whole[start:stop])
 
 
@@ -135,7 +136,7 @@ def test_items_on_another_axis(kind, tmp_path):
         np.save(tmp_path / "1.npy", logits[:, :4])
         np.save(tmp_path / "2.npy", logits[:, 4:])
     for axis in (1, -2):
-        opened = sources.open_source(source, items_axis=axis)
+        opened = scoring.open_source(source, items_axis=axis)
         assert opened.length == 6
         expected = logits.transpose(1, 0, 2)[3:5]
         np.testing.assert_array_equal(opened.read(3, 5), expected)
@@ -147,7 +148,7 @@ def test_a_file_is_mapped_and_not_loaded(tmp_path):
     with open(path, "wb") as file:  # a terabyte, of which nothing is on the disk
         np.lib.format.write_array_header_2_0(file, header)
         file.truncate(file.tell() + (1 << 40))
-    source = sources.open_source(path)
+    source = scoring.open_source(path)
     assert source.length == 1 << 40
     assert source.read(5, 8).tolist() == [[0], [0], [0]]
 
@@ -212,9 +213,9 @@ def unlike_shards(folder, other):
 )
 def test_bad_sources(make, error, message, tmp_path):
     with pytest.raises(error, match=message):
-        sources.open_source(make(tmp_path))
+        scoring.open_source(make(tmp_path))
 
 
 def test_logits_without_the_axis(tmp_path):
     with pytest.raises(ValueError, match=r"shape \(7,\), and no axis 1"):
-        sources.open_source(POOL[:, 0, 0], items_axis=1)
+        scoring.open_source(POOL[:, 0, 0], items_axis=1)

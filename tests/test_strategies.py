@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from jal import learners, loop, pool, predictive, selection, strategies
-from jal.types import Acquisition, Data, Learner, Outputs, Strategy, View
+from jal.types import Data, Learner, Outputs, Picks, Strategy, View
 
 KEY = jax.random.key(0)
 N, PIXELS, HIDDEN, CLASSES = 40, 5, 6, 3
@@ -112,7 +112,7 @@ def by_hand_batch_bald(key, variables, x, candidates, available, labeled):
 
 
 STRATEGIES = {
-    "coreset": (strategies.coreset, by_hand_coreset),
+    "coreset": (strategies.k_center, by_hand_coreset),
     "badge": (strategies.badge, by_hand_badge),
     "batch_bald": (
         functools.partial(
@@ -207,7 +207,7 @@ def test_strategies_have_neither_state_nor_scores(make, by_hand):
     strategy, view = make(), make_view()
     state = strategy.init(KEY, view.data, view.pool)
     acquisition, state = jax.jit(strategy.select, static_argnums=3)(KEY, state, view, K)
-    assert isinstance(acquisition, Acquisition) and acquisition.scores is None
+    assert isinstance(acquisition, Picks) and acquisition.scores is None
     assert state == ()
     chex.assert_type(acquisition.indices, jnp.int32)
     assert not set(acquisition.indices.tolist()) & set(INITIAL.tolist())
@@ -225,7 +225,7 @@ def test_coreset_covers_what_is_labelled():
     parts = dict(k=1, rounds=3, propose=pool.everything())
     state, _ = jax.jit(
         lambda key, data: loop.run(
-            key, model, strategies.coreset(), data, initial=jnp.array([4]), **parts
+            key, model, strategies.k_center(), data, initial=jnp.array([4]), **parts
         )
     )(KEY, data)
     assert state.pool.order.tolist() == [4, 0, 2, 1]
@@ -443,7 +443,7 @@ def test_features_of_ones_own_need_no_model(labeled, batch_size):
     covered &= jnp.arange(N - 1) < N - 5 + len(labeled)
     available = jnp.pad(view.available, (0, 4))
     expected = {
-        strategies.coreset: selection.k_center(
+        strategies.k_center: selection.k_center(
             items, K, centers=covered, available=available
         ),
         strategies.typical: selection.typical(

@@ -9,7 +9,8 @@ from experiments import runs, task_aware
 from experiments import task_aware_report as report
 from experiments import task_aware_runs as experiment
 from experiments.task_aware_runs import ARMS, PROFILES, Config
-from jal import driver, vaal
+from jal import loop, strategies
+from jal.loop import _drive
 
 TINY = dict(
     initial=8,
@@ -66,7 +67,7 @@ def test_a_run_says_what_it_chose(finished):
 def test_a_finished_run_is_not_run_again(finished, monkeypatch):
     config, folder, record = finished
     monkeypatch.setattr(
-        driver, "drive", lambda *_, **__: pytest.fail("the run is there")
+        _drive, "drive", lambda *_, **__: pytest.fail("the run is there")
     )
     place = folder.parent / "again" / "TA-VAAL-seed0"
     place.parent.mkdir()
@@ -82,7 +83,7 @@ def test_a_plain_network_on_the_same_labels(finished, tmp_path):
     replay = experiment.Replay("TA-VAAL", choices)
     again = experiment.reevaluate_arm(config, replay, 0, tmp_path)
     assert again["count"] == record["count"]
-    lines = (tmp_path / driver.ROUNDS_FILE).read_text().splitlines()
+    lines = (tmp_path / loop.ROUNDS_FILE).read_text().splitlines()
     assert [json.loads(line)["indices"] for line in lines[:2]] == record["indices"][:2]
     text = report.format_reevaluation([record], [again])
     change = 100 * (again["accuracy"][-1] - record["accuracy"][-1])
@@ -124,7 +125,7 @@ def test_the_published_setting():
     config = experiment.protocol("cifar10", full=True)
     assert config == Config()
     assert (config.width, config.blocks, config.epochs) == (64, (2, 2, 2, 2), 200)
-    steps = vaal.epochs_of(config.vae_epochs, batch_size=config.vae_batch_size)
+    steps = strategies.epochs_of(config.vae_epochs, batch_size=config.vae_batch_size)
     counts = np.arange(1000, 11_000, 1000)
     assert sum(int(steps(count, config.candidates)) for count in counts[:-1]) == 105_465
     # Imbalanced sets end at 5,000 labels, clothes are not mirrored.

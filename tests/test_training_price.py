@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jal import training_price
-from jal.training_price import TrainingPrice
+from jal import mcal
+from jal.mcal import TrainingPrice, _prices
 
 PER_IMAGE = TrainingPrice(per_image=0.0003)
 
@@ -22,10 +22,10 @@ PER_IMAGE = TrainingPrice(per_image=0.0003)
 def test_exact_sums_are_half_of_the_printed_equation(size, batch, printed):
     rounds = size // batch
     assert 0.0003 * size * (size / batch + 1) == pytest.approx(printed)
-    exact = training_price.by_rounds(PER_IMAGE, 0, size, rounds)
+    exact = mcal.price_of_rounds(PER_IMAGE, 0, size, rounds)
     assert exact == pytest.approx(printed / 2)
     as_printed = TrainingPrice(per_image=2 * 0.0003)
-    found = training_price.by_rounds(as_printed, 0, size, rounds)
+    found = mcal.price_of_rounds(as_printed, 0, size, rounds)
     assert found == pytest.approx(printed)
 
 
@@ -45,7 +45,7 @@ def test_future_rounds():
         28.35,
     ]
     numbers = np.arange(1, 13)
-    found = training_price.by_rounds(PER_IMAGE, 3000, 12_000, numbers)
+    found = mcal.price_of_rounds(PER_IMAGE, 3000, 12_000, numbers)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
@@ -57,27 +57,25 @@ def test_sums_are_those_of_the_rounds(stop):
     while size < stop:
         size = min(size + 1000, stop)
         sizes.append(size)
-    found = training_price.by_batches(price, 3000, stop, 1000)
+    found = mcal.price_of_batches(price, 3000, stop, 1000)
     assert found == pytest.approx(sum(map(of, sizes)))
     number = 4
     equal = [3000 + (stop - 3000) * part / number for part in range(1, number + 1)]
-    found = training_price.by_rounds(price, 3000, stop, number)
+    found = mcal.price_of_rounds(price, 3000, stop, number)
     assert found == pytest.approx(sum(map(of, equal)))
-    assert training_price.by_rounds(price, 3000, stop, 0) == 0
+    assert mcal.price_of_rounds(price, 3000, stop, 0) == 0
 
 
 def test_the_price_of_measured_trainings():
     sizes = np.array([500, 1000, 3000, 7000])
     seconds = 2 + 0.01 * sizes
-    price = training_price.from_seconds(sizes, seconds, dollars_per_hour=3.6)
+    price = mcal.price_from_seconds(sizes, seconds, dollars_per_hour=3.6)
     assert price.fixed == pytest.approx(0.002)
     assert price.per_image == pytest.approx(1e-5)
     # Never negative, whatever was measured.
-    falling = training_price.from_seconds(
-        [1, 2, 3], [9.0, 8.0, 7.0], dollars_per_hour=1
-    )
+    falling = mcal.price_from_seconds([1, 2, 3], [9.0, 8.0, 7.0], dollars_per_hour=1)
     assert falling.fixed > 0 and falling.per_image == 0
-    once = training_price.from_seconds([500], [5.0], dollars_per_hour=3600)
+    once = mcal.price_from_seconds([500], [5.0], dollars_per_hour=3600)
     assert once == TrainingPrice(0.0, pytest.approx(0.01))
 
 
@@ -94,7 +92,7 @@ def test_the_price_of_measured_trainings():
 )
 def test_measurements_that_are_none(sizes, seconds, hourly, message):
     with pytest.raises(ValueError, match=message):
-        training_price.from_seconds(sizes, seconds, dollars_per_hour=hourly)
+        mcal.price_from_seconds(sizes, seconds, dollars_per_hour=hourly)
 
 
 @pytest.mark.parametrize(
@@ -103,4 +101,4 @@ def test_measurements_that_are_none(sizes, seconds, hourly, message):
 )
 def test_prices_that_are_none(price):
     with pytest.raises(ValueError, match="training"):
-        training_price.check(price)
+        _prices.check(price)

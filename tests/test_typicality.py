@@ -9,22 +9,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jal import selection, typicality
+from jal import selection
+from jal.selection import _typical
 
 NAN, INF = math.nan, math.inf
 KEY = jax.random.key(0)
 N, D, K = 24, 3, 5
 NOBODY, EVERYBODY = np.zeros(N, bool), np.ones(N, bool)
 
-typical = jax.jit(typicality.typical, static_argnames=("k", "max_clusters"))
+typical = jax.jit(selection.typical, static_argnames=("k", "max_clusters"))
 
 
 @jax.jit
 def k_means(key, features, members, number):
     """Clusters of the items; as many slots as items, and -1 for no cluster."""
     size = members.size
-    features = typicality._centered(jnp.where(members[:, None], features, 0), members)
-    _, cluster = typicality._k_means(key, features, members, number, size, size)
+    features = _typical._centered(jnp.where(members[:, None], features, 0), members)
+    _, cluster = _typical._k_means(key, features, members, number, size, size)
     return jnp.where(members, cluster, -1)
 
 
@@ -101,9 +102,9 @@ def test_picks_are_those_made_one_by_one(seed, whole):
 
 def test_few_clusters_in_small_blocks(monkeypatch):
     """More picks than clusters, so that all of them are gone through in turn."""
-    monkeypatch.setattr(typicality, "BLOCKS", typicality.Blocks(items=7, centers=2))
+    monkeypatch.setattr(_typical, "BLOCKS", _typical.Blocks(items=7, centers=2))
     select = jax.jit(
-        lambda key, features, covered, available: typicality.typical(
+        lambda key, features, covered, available: selection.typical(
             key, features, N, covered=covered, available=available, max_clusters=3
         )
     )
@@ -122,7 +123,7 @@ def test_few_items_and_none():
         assert picks[number:] == [-1] * (K - number)
     everybody = dict(covered=EVERYBODY, available=EVERYBODY)
     assert typical(key, features, K, **everybody).tolist() == [-1] * K
-    assert typicality.typical(KEY, jnp.ones((0, 2)), 0, covered=NOBODY[:0]).size == 0
+    assert selection.typical(KEY, jnp.ones((0, 2)), 0, covered=NOBODY[:0]).size == 0
 
 
 def test_copies_are_one_cluster():
@@ -164,20 +165,20 @@ def test_jit_gives_what_eager_gives():
     for seed in range(3):
         key, features, covered, available = inputs(seed)
         parts = dict(covered=covered, available=available)
-        eager = typicality.typical(key, jnp.asarray(features), K, **parts)
+        eager = selection.typical(key, jnp.asarray(features), K, **parts)
         assert typical(key, features, K, **parts).tolist() == eager.tolist()
 
 
 @pytest.mark.parametrize("k", [-1, N + 1, 2.0, None])
 def test_number_of_picks_is_checked(k):
     with pytest.raises(ValueError, match=f"k must be .* number of items {N}, got {k}"):
-        typicality.typical(KEY, jnp.ones((N, D)), k, covered=NOBODY)
+        selection.typical(KEY, jnp.ones((N, D)), k, covered=NOBODY)
 
 
 @pytest.mark.parametrize("most", [0, -3, 2.0, None])
 def test_number_of_clusters_is_checked(most):
     with pytest.raises(ValueError, match=f"max_clusters must be .* got {most}"):
-        typicality.typical(KEY, jnp.ones((N, D)), 1, covered=NOBODY, max_clusters=most)
+        selection.typical(KEY, jnp.ones((N, D)), 1, covered=NOBODY, max_clusters=most)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +194,7 @@ def test_shapes_and_types_are_checked(change):
     given = dict(features=jnp.ones((N, D)), covered=NOBODY, available=None) | change
     features = given.pop("features")
     with pytest.raises(AssertionError):
-        typicality.typical(KEY, features, 3, **given)
+        selection.typical(KEY, features, 3, **given)
 
 
 # k-means
@@ -231,10 +232,10 @@ def test_the_best_of_some_seeds_is_the_best_of_all_partitions():
 
 
 def test_seeds_are_drawn_by_the_squared_distance(monkeypatch):
-    monkeypatch.setattr(typicality, "TRIALS", 1)
+    monkeypatch.setattr(_typical, "TRIALS", 1)
     features = jnp.array([[0.0], [1], [3], [9]])
     members, draws = jnp.arange(4) < 3, 4_000
-    seeds = lambda key: typicality._seeds(key, features, members, 2, 2)
+    seeds = lambda key: _typical._seeds(key, features, members, 2, 2)
     centers, count = jax.jit(jax.vmap(seeds))(jax.random.split(KEY, draws))
     assert set(count.tolist()) == {2}
     pairs, times = np.unique(centers[..., 0], axis=0, return_counts=True)

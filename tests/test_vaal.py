@@ -9,7 +9,9 @@ import numpy as np
 import optax
 import pytest
 
-from jal import losses, networks, pool, vaal
+from jal import nn, pool, strategies
+from jal.learners import losses
+from jal.strategies import _vaal
 from jal.types import Data, Outputs, View
 
 KEY = jax.random.key(0)
@@ -17,9 +19,9 @@ SIDE, LATENT = 28, 4
 
 
 def parts(conditioned, latent=LATENT, channels=(2, 2, 4, 4)):
-    vae = networks.VAE((SIDE, SIDE, 1), latent, channels, conditioned)
-    adversary = networks.from_discriminator(networks.Discriminator(16), vae)
-    return vaal.Autoencoder(*networks.from_vae(vae)), vaal.Adversary(*adversary)
+    vae = nn.VAE((SIDE, SIDE, 1), latent, channels, conditioned)
+    adversary = nn.from_discriminator(nn.Discriminator(16), vae)
+    return strategies.Autoencoder(*nn.from_vae(vae)), strategies.Adversary(*adversary)
 
 
 def plain_parts(size, conditioned=False):
@@ -39,17 +41,19 @@ def plain_parts(size, conditioned=False):
             back += condition[:, None]
         return (mean, log_variance, back), state + 1
 
-    network = networks.Discriminator(32)
+    network = nn.Discriminator(32)
     condition = jnp.zeros(1) if conditioned else None
     start = lambda key: network.init(key, jnp.zeros((1, 2)), condition)
-    return vaal.Autoencoder(init, encode, apply), vaal.Adversary(start, network.apply)
+    return strategies.Autoencoder(init, encode, apply), strategies.Adversary(
+        start, network.apply
+    )
 
 
 def batch(conditioned, size=6):
     keys = jax.random.split(KEY, 4)
     ranks = [jax.random.normal(key, (size,)) if conditioned else None for key in keys]
     images = [jax.random.normal(key, (size, SIDE, SIDE, 1)) for key in keys]
-    return vaal.Batch(*images[:2], *ranks[2:])
+    return _vaal.Batch(*images[:2], *ranks[2:])
 
 
 def view_of(x, y, labeled, candidates, available=None, capacity=None, predict=None):
@@ -80,7 +84,7 @@ def refuse(*args):
 def test_the_losses_of_a_step(conditioned, reduction):
     """Against the formulas, term by term, with the networks called by hand."""
     vae, adversary = parts(conditioned)
-    options = vaal.Options(
+    options = strategies.VaalOptions(
         kl_weight=0.3,
         kl_reduction=reduction,
         adversarial_weight=0.7,
@@ -88,7 +92,7 @@ def test_the_losses_of_a_step(conditioned, reduction):
         optimizer=optax.sgd(0.1),
         adversary_optimizer=optax.sgd(0.2),
     )
-    init, step = vaal.make_step(vae, adversary, options)
+    init, step = _vaal.make_step(vae, adversary, options)
     state, b = jax.jit(init)(KEY), batch(conditioned)
     after, metrics = jax.jit(step)(KEY, state, b)
 
@@ -139,19 +143,19 @@ def test_the_losses_of_a_step(conditioned, reduction):
 def test_two_steps_of_the_autoencoder_before_one_of_the_discriminator():
     vae, adversary = plain_parts(3)
     counting = optax.chain(optax.sgd(0.0), optax.scale_by_schedule(lambda n: 1.0))
-    options = vaal.Options(
+    options = strategies.VaalOptions(
         vae_steps=2, optimizer=counting, adversary_optimizer=counting
     )
-    init, step = vaal.make_step(vae, adversary, options)
+    init, step = _vaal.make_step(vae, adversary, options)
     images = jax.random.normal(KEY, (2, 5, 3))
-    state, _ = jax.jit(step)(KEY, init(KEY), vaal.Batch(*images))
+    state, _ = jax.jit(step)(KEY, init(KEY), _vaal.Batch(*images))
     assert int(state.averages) == 4  # both kinds of images in each step
     assert int(state.vae_optimizer[1].count) == 2
     assert int(state.adversary_optimizer[1].count) == 1
 
 
 def test_step_in_a_scan_is_the_step_outside():
-    init, step = vaal.make_step(*parts(True))
+    init, step = _vaal.make_step(*parts(True))
     b, keys = batch(True), jax.random.split(KEY, 3)
     start = jax.jit(init)(KEY)
     together, _ = jax.jit(
@@ -176,14 +180,14 @@ def clusters(seed):
 
 @pytest.mark.parametrize("conditioned", [False, True])
 def test_the_unseen_cluster_comes_first(conditioned):
-    assemble = vaal.ta_vaal if conditioned else vaal.vaal
+    assemble = strategies.ta_vaal if conditioned else strategies.vaal
     strategy = assemble(
         *plain_parts(6, conditioned),
         steps=150,  # a longer game lets the encoder hide what it knows
         batch_size=32,
         prepare=lambda x: x,
         scoring_batch_size=64,
-        options=vaal.Options(
+        options=strategies.VaalOptions(
             optimizer=optax.adam(1e-3), adversary_optimizer=optax.adam(5e-3)
         ),
     )
@@ -208,8 +212,8 @@ def image_view(**changes):
 
 
 def image_strategy(conditioned=False, steps=2, **changes):
-    arguments = dict(batch_size=4, prepare=networks.unit_range) | changes
-    assemble = vaal.ta_vaal if conditioned else vaal.vaal
+    arguments = dict(batch_size=4, prepare=nn.unit_range) | changes
+    assemble = strategies.ta_vaal if conditioned else strategies.vaal
     return assemble(*parts(conditioned), steps=steps, **arguments)
 
 
@@ -241,7 +245,7 @@ def test_scores_do_not_depend_on_who_is_scored_together():
     parts_of_7 = select(image_strategy(scoring_batch_size=7), view).scores
     np.testing.assert_allclose(whole, parts_of_7, rtol=1e-4, atol=1e-5)
     # Unless they are asked to.
-    statistics = vaal.Options(batch_statistics=True)
+    statistics = strategies.VaalOptions(batch_statistics=True)
     whole = select(image_strategy(options=statistics), view).scores
     parts_of_7 = select(
         image_strategy(options=statistics, scoring_batch_size=7), view
@@ -252,7 +256,7 @@ def test_scores_do_not_depend_on_who_is_scored_together():
 def test_the_number_of_labels_is_not_part_of_the_shape():
     """One compilation, whatever the number of labels and of steps."""
     chex.clear_trace_counter()
-    strategy = image_strategy(steps=vaal.epochs_of(0.5, batch_size=4))
+    strategy = image_strategy(steps=strategies.epochs_of(0.5, batch_size=4))
     choose = jax.jit(chex.assert_max_traces(strategy.select, n=1), static_argnums=3)
     for number in (3, 5):
         view = image_view(labeled=np.arange(number), capacity=9)
@@ -264,9 +268,9 @@ def test_traced_steps_are_the_same_steps():
     x, kind = clusters(0)
     view = view_of(x, kind, np.arange(5), np.arange(5, 25))
     options = dict(batch_size=4, prepare=lambda x: x)
-    fixed = select(vaal.vaal(*plain_parts(6), steps=3, **options), view)
+    fixed = select(strategies.vaal(*plain_parts(6), steps=3, **options), view)
     by_count = lambda count, m: count - 2
-    traced = select(vaal.vaal(*plain_parts(6), steps=by_count, **options), view)
+    traced = select(strategies.vaal(*plain_parts(6), steps=by_count, **options), view)
     np.testing.assert_allclose(fixed.scores, traced.scores, rtol=1e-5)
 
 
@@ -299,7 +303,7 @@ def test_the_condition_matters_and_is_bounded():
 
 def test_the_published_number_of_steps():
     """Six worked numbers: at query c there are 1,000 (c + 1) labels."""
-    steps = vaal.epochs_of(100, batch_size=128)
+    steps = strategies.epochs_of(100, batch_size=128)
     queries = [int(steps(jnp.asarray(1000 * (c + 1)), 10_000)) for c in range(9)]
     assert queries[0] == 8593 and queries[-1] == 14843 and sum(queries) == 105_465
 
@@ -313,20 +317,26 @@ def test_the_published_number_of_steps():
         (dict(batch_size=0), "batch_size=0; it must be at least 1"),
         (dict(steps=0), "steps=0; it must be at least 1"),
         (dict(scoring_batch_size=0), "scoring_batch_size=0; it must be at least 1"),
-        (dict(options=vaal.Options(kl_weight=-1)), "kl_weight=-1; it must not be"),
         (
-            dict(options=vaal.Options(adversarial_weight=float("nan"))),
+            dict(options=strategies.VaalOptions(kl_weight=-1)),
+            "kl_weight=-1; it must not be",
+        ),
+        (
+            dict(options=strategies.VaalOptions(adversarial_weight=float("nan"))),
             "adversarial_weight=nan; it must not be negative",
         ),
         (
-            dict(options=vaal.Options(kl_reduction="max")),  # type: ignore
+            dict(options=strategies.VaalOptions(kl_reduction="max")),  # type: ignore
             "kl_reduction='max'; allowed are mean, sum",
         ),
         (
-            dict(options=vaal.Options(decoder_condition="tanh")),  # type: ignore
+            dict(options=strategies.VaalOptions(decoder_condition="tanh")),  # type: ignore
             "decoder_condition='tanh'; allowed are sigmoid, raw",
         ),
-        (dict(options=vaal.Options(vae_steps=0)), "vae_steps=0; it must be at least 1"),
+        (
+            dict(options=strategies.VaalOptions(vae_steps=0)),
+            "vae_steps=0; it must be at least 1",
+        ),
     ],
 )
 def test_options_out_of_range(changes, message):
@@ -342,7 +352,7 @@ def test_a_learner_without_ranker_is_refused():
 
 def test_epochs_must_be_positive():
     with pytest.raises(ValueError, match="epochs=0; it must be positive"):
-        vaal.epochs_of(0, batch_size=2)
+        strategies.epochs_of(0, batch_size=2)
 
 
 def test_the_losses_are_those_of_the_module():

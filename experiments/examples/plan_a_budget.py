@@ -9,9 +9,8 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from jal import min_cost
-from jal.min_cost import THETAS, Terms
-from jal.training_price import TrainingPrice
+from jal import mcal
+from jal.mcal import THETAS, Terms, TrainingPrice
 
 x, y = load_digits(return_X_y=True)
 order = np.random.default_rng(0).permutation(len(y))
@@ -27,7 +26,7 @@ def wrong_by_confidence(size):
 
 # %% Three sizes, and the errors among the most confident 5, 10, ... % of the pool.
 sizes, terms = (100, 200, 400), Terms(70_000, 400, price=0.04)
-shares = [min_cost.shares_of_test(terms, size, THETAS) for size in sizes]
+shares = [mcal.shares_of_test(terms, size, THETAS) for size in sizes]
 counts = np.round(400 * np.where(np.array(shares) <= 1, shares, 0)).astype(int)
 errors = np.zeros_like(counts)
 for row, size in enumerate(sizes):
@@ -36,7 +35,7 @@ for row, size in enumerate(sizes):
 
 # %% Fit how errors fall, find the cheapest plan for 70,000 digits, and try it.
 # Smaller sizes promise too much: see what becomes of (20, 40, 80).
-search = jax.jit(min_cost.plan, static_argnames="terms")
+search = jax.jit(mcal.plan, static_argnames="terms")
 for max_error in (0.01, 0.03):
     terms = Terms(70_000, 400, 0.04, max_error, first_batch=20, grid_step=20)
     plan = search(

@@ -1,0 +1,1 @@
+"""What all parts share: numerics, distances, files, checkpoints, compilation."""

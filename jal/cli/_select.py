@@ -1,0 +1,277 @@
+"""`jal select`: from files of scores, costs and features to a batch."""
+
+import csv
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import typer
+
+from jal import cost, scoring, selection
+from jal.cli._output import STDOUT, check_folder, option, print_table, refuse, write_csv
+
+# The options that each method of `jal select` needs, and those that it may have.
+METHODS: dict[str, tuple[set[str], set[str]]] = {
+    "top-k": (set(), set()),
+    "power": (set(), {"exponent"}),
+    "diversify": ({"groups"}, set()),
+    "k-center": ({"features"}, {"candidates"}),
+    "badge": ({"features", "probabilities"}, {"candidates"}),
+}
+
+
+class _Items(NamedTuple):
+    """What files say of the pool; None where there is no file."""
+
+    score: np.ndarray
+    cost: np.ndarray | None
+    group: np.ndarray | None
+    features: np.ndarray | None
+    probabilities: np.ndarray | None
+    is_labeled: np.ndarray
+
+    @property
+    def available(self) -> np.ndarray:
+        return ~np.isnan(self.score) & ~self.is_labeled
+
+    def describe(self) -> str:
+        num_nan = (np.isnan(self.score) & ~self.is_labeled).sum()
+        return (
+            f"{self.available.sum()} items ({len(self.score)} in all, "
+            f"{self.is_labeled.sum()} of them labelled, {num_nan} with the score NaN)"
+        )
+
+
+def _check_method(method: str, **options: Any) -> None:
+    """Raises ValueError for an option that is missing, or that has no effect."""
+    if method not in METHODS:
+        raise ValueError(f"--method {method!r}; allowed are {', '.join(METHODS)}")
+    needed, allowed = METHODS[method]
+    for name, value in options.items():
+        if name in needed and value is None:
+            raise ValueError(f"--method {method} needs {option(name)}")
+        if name not in needed | allowed and value is not None:
+            raise ValueError(
+                f"{option(name)}: no effect with --method {method}; leave it out"
+            )
+
+
+def _load(name, path, shape, length=None, kinds="iuf") -> np.ndarray | None:
+    """A `.npy` file, mapped and not read; None for None."""
+    if path is None:
+        return None
+    try:
+        array = scoring.map_file(path)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{name} {error}") from error
+    # Whoever has labelled nothing saves an empty list, of whatever dtype.
+    if array.dtype.kind not in kinds and array.size:
+        expected = "numbers" if "f" in kinds else "integers"
+        raise ValueError(f"{name} {path} holds {array.dtype}; expected {expected}")
+    if array.ndim != shape.count(",") + 1:
+        raise ValueError(f"{name} {path} has shape {array.shape}; expected {shape}")
+    if length is not None and len(array) != length:
+        raise ValueError(
+            f"{name} {path} is of {len(array)} items, and SCORES of {length}"
+        )
+    return array
+
+
+def _load_labeled(path: Path | None, n: int) -> np.ndarray:
+    """[N] bool, from indices or a mask."""
+    labeled = _load("--labeled", path, "[n0] or [N]", kinds="biu")
+    is_labeled = np.zeros(n, bool)
+    if labeled is None or not labeled.size:
+        return is_labeled
+    if labeled.dtype == bool:
+        if len(labeled) != n:
+            raise ValueError(
+                f"--labeled {path} is a mask of {len(labeled)} items, and SCORES of {n}"
+            )
+        return np.array(labeled)
+    wrong = labeled[(labeled < 0) | (labeled >= n)]
+    if wrong.size:
+        raise ValueError(
+            f"--labeled {path} holds {wrong[0]}; indices are between 0 and {n - 1}"
+        )
+    if len(np.unique(labeled)) < len(labeled):
+        raise ValueError(
+            f"--labeled {path} names items twice; a mask [N] must be saved as bool"
+        )
+    is_labeled[labeled] = True
+    return is_labeled
+
+
+def _check_items(items: _Items, method: str, beta: float) -> None:
+    """Raises ValueError for scores and costs that mean nothing, where they count."""
+    if items.cost is not None or method == "power":
+        needed_by = "--method power" if items.cost is None else "--costs"
+        usable = items.score >= 0
+        _require(items, usable, "SCORES", items.score, f">= 0 for {needed_by}")
+    if items.cost is not None:
+        usable = np.isfinite(items.cost) & (items.cost >= 0)
+        _require(items, usable, "--costs", items.cost, ">= 0 and finite")
+        if beta > 0:
+            _require(items, items.cost > 0, "--costs", items.cost, "> 0, or --beta 0")
+
+
+def _require(items, usable, name, values, expected) -> None:
+    wrong = np.flatnonzero(items.available & ~usable)
+    if len(wrong):
+        raise ValueError(
+            f"{name}: item {wrong[0]} has {values[wrong[0]]}; expected {expected}"
+        )
+
+
+def _choose(items, value, k, method, *, exponent, candidates, seed) -> Any:
+    """Pool indices by any of the methods, -1 where there are fewer than k."""
+    key, available = jax.random.key(seed), jnp.asarray(items.available)
+    if method == "top-k":
+        return selection.top_k(value, k, available=available)
+    if method == "power":
+        return selection.power(key, value, k, exponent=exponent, available=available)
+    if method == "diversify":
+        groups = jnp.asarray(items.group, jnp.int64)
+        return selection.diversify(value, groups, k, available=available)
+    number = max(10 * k, 1000) if candidates is None else candidates or len(value)
+    number = min(number, int(items.available.sum()))
+    rows = np.sort(selection.top_k(value, number, available=available))
+    if method == "badge":
+        probabilities = _rows("--probabilities", items.probabilities, rows)
+        off = np.abs(probabilities.sum(axis=1) - 1) > 0.01
+        if off.any() or probabilities.min() < 0:
+            raise ValueError(
+                "--probabilities: those of an item are not >= 0 with the sum 1, e.g. "
+                f"of item {rows[off.argmax()]}; apply softmax to logits first"
+            )
+        features = _rows("--features", items.features, rows)
+        picks = selection.badge(
+            key, jnp.asarray(probabilities), jnp.asarray(features), k
+        )
+    else:
+        rows = np.union1d(rows, np.flatnonzero(items.is_labeled))
+        features = _rows("--features", items.features, rows)
+        centers = jnp.asarray(items.is_labeled[rows])
+        picks = selection.k_center(jnp.asarray(features), k, centers=centers)
+    return np.where(picks < 0, -1, rows[picks])
+
+
+def _rows(name: str, array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Some rows of a file, all that is read of it."""
+    taken = np.asarray(array[rows], np.float32)
+    wrong = ~np.isfinite(taken).all(axis=1)
+    if wrong.any():
+        raise ValueError(
+            f"{name}: item {rows[wrong.argmax()]} has values that are NaN or infinite"
+        )
+    return taken
+
+
+def _report_choice(items, picks, requested, out) -> None:
+    """The CSV file and a summary, which goes to stderr if the CSV goes to stdout."""
+    rows: list[tuple] = [("index", "score", "cost", "cumulative_cost")]
+    scores = items.score[picks]
+    if items.cost is None:
+        empty = [""] * len(picks)
+        rows += zip(picks, scores, empty, empty, strict=True)
+        paid = ""
+    else:
+        costs = items.cost[picks]
+        # As many digits as the costs have, which are added up in float64.
+        digits = 7 if costs.dtype in (np.float16, np.float32) else 15
+        sums = [f"{sum:.{digits}g}" for sum in np.cumsum(costs, dtype=np.float64)]
+        rows += zip(picks, scores, costs, sums, strict=True)
+        paid = f" at a cost of {rows[-1][-1] if sums else 0}"
+    asked = f" of {requested} requested" if requested else ""
+    summary = f"chose {len(picks)}{asked} from {items.describe()}{paid}"
+    if out == STDOUT:
+        csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
+        typer.echo(summary, err=True)
+    else:
+        write_csv(out, rows)
+        print(f"{summary}\nwrote {out}")
+        print_table(rows if paid else [row[:2] for row in rows])
+
+
+def choose_items(
+    scores,
+    *,
+    k,
+    costs,
+    alpha,
+    beta,
+    budget,
+    method,
+    features,
+    probabilities,
+    groups,
+    labeled,
+    candidates,
+    exponent,
+    seed,
+    out,
+) -> None:
+    """`jal select`, after its options were parsed."""
+    _check_method(
+        method,
+        groups=groups,
+        features=features,
+        probabilities=probabilities,
+        candidates=candidates,
+        exponent=exponent,
+    )
+    if costs is None:
+        refuse("there are no --costs", alpha=alpha, beta=beta, budget=budget)
+    if budget is not None and method != "top-k":
+        raise ValueError(
+            f"--budget buys by descending value, and cannot do so with --method "
+            f"{method}; leave one of the two out"
+        )
+    if budget is None and k is None:
+        raise ValueError("-k or --budget is needed: how many items to choose")
+    if candidates and k and candidates < k:
+        raise ValueError(f"--candidates {candidates} are fewer than -k {k}")
+    check_folder(out)
+
+    score = _load("SCORES", scores, "[N]")
+    assert score is not None
+    n = len(score)
+    items = _Items(
+        score=score,
+        cost=_load("--costs", costs, "[N]", n),
+        group=_load("--groups", groups, "[N]", n, kinds="iu"),
+        features=_load("--features", features, "[N, D]", n),
+        probabilities=_load("--probabilities", probabilities, "[N, C]", n),
+        is_labeled=_load_labeled(labeled, n),
+    )
+    alpha, beta, exponent = (
+        1.0 if number is None else number for number in (alpha, beta, exponent)
+    )
+    _check_items(items, method, beta)
+    offered = int(items.available.sum())
+    if budget is None and k is not None and k > offered:
+        raise ValueError(f"-k {k}: there are only {items.describe()}")
+    requested, k = k, min(k or offered, offered)
+
+    # Files may hold float64, and a budget must hold to the last of its digits.
+    with jax.enable_x64(True):
+        value = jnp.asarray(items.score, jnp.float64)
+        if items.cost is not None:
+            price = jnp.asarray(items.cost, jnp.float64)
+            value = cost.cost_ratio(value, price, alpha=alpha, beta=beta)
+        if budget is not None:
+            picks, _ = selection.within_budget(
+                value,
+                price,
+                budget,
+                max_k=k,
+                available=jnp.asarray(items.available),
+            )
+        else:
+            choose = dict(exponent=exponent, candidates=candidates, seed=seed)
+            picks = _choose(items, value, k, method, **choose)
+    picks = np.asarray(picks)
+    _report_choice(items, picks[picks >= 0], requested, out)

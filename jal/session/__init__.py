@@ -1,0 +1,63 @@
+"""Active learning with people: ask for a batch, tell what they said, again and again.
+
+- `Session`: A pool that people label in batches: `ask`, `tell`, `status`, `predict`.
+- `Recipe`: How a session trains and chooses: code, so it is given anew at each opening.
+- `Batch`: Items that people are asked about.
+- `LabelStore`: Batches and answers of one pool; the only one who writes its file.
+- `Labels`: What holds of each item after all that was said.
+- `Told`: What telling changed.
+- `AskedBatch`: Items that were asked for together.
+- `decide`: What holds of an item.
+- `amounts`: What an item took of each annotator of whom that is known.
+- `by_item`: Answers by the item that they are about, in their order.
+- `Annotation`: One answer of one annotator about one item.
+- `Vocabulary`: What the names in a file stand for: items of a pool, and classes.
+- `read_csv`: Reads answers from a CSV file, such as a batch that was filled in.
+- `write_csv`: Writes answers to a CSV file that `read_csv` reads; it is whole or not
+  there.
+- `write_batch`: Writes a CSV file for annotators to fill in; it is whole or not there.
+- `label_studio_tasks`: Makes the tasks of a batch, as Label Studio imports them.
+- `label_studio_config`: Makes the labelling interface: an image, and one choice among
+  the classes.
+- `thumbnail`: Draws an array as a small picture that fits into a task.
+- `read_label_studio`: Reads answers that Label Studio exported as JSON, JSON-MIN, CSV
+  or TSV.
+- `read_answers`: Reads answers from a CSV file of jal's, or an export of Label Studio.
+- `Status`: How far a session is.
+- `Measured`: How good the model was that chose a batch.
+- `Annotator`: What one annotator did.
+- `status_of`: How far a session is, from its store alone: no pool, no model.
+- `spending`: What was spent after how many labels, item by item.
+"""
+
+from jal.session._annotations import (
+    MODEL,
+    SKIPPED,
+    Annotation,
+    Vocabulary,
+    read_csv,
+    write_batch,
+    write_csv,
+)
+from jal.session._consensus import amounts, by_item, decide
+from jal.session._label_studio import (
+    CONTROL,
+    label_studio_config,
+    label_studio_tasks,
+    read_answers,
+    read_label_studio,
+    thumbnail,
+)
+from jal.session._session import UNITS, Batch, Recipe, Session
+from jal.session._status import Annotator, Measured, Status, spending, status_of
+from jal.session._store import TEST, TRAIN, AskedBatch, Labels, LabelStore, Told
+
+# fmt: off
+__all__ = [
+    "amounts", "Annotation", "Annotator", "AskedBatch", "Batch", "by_item", "CONTROL",
+    "decide", "label_studio_config", "label_studio_tasks", "Labels", "LabelStore",
+    "Measured", "MODEL", "read_answers", "read_csv", "read_label_studio", "Recipe",
+    "Session", "SKIPPED", "spending", "Status", "status_of", "TEST", "thumbnail",
+    "Told", "TRAIN", "UNITS", "Vocabulary", "write_batch", "write_csv",
+]
+# fmt: on

@@ -1,0 +1,227 @@
+"""One round of a labelling session: train, predict the costs, choose.
+
+The same as a step of `jal.loop`, but for what people leave open: batches that are not
+answered yet, items without a cost, and a round before there is any label.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jal import loop
+from jal._core.compile import cpu_compiler_options
+from jal.predictive import predict_items
+from jal.types import Data, Learner, Picks, Pool, Proposal, Strategy, View
+
+_PREDICTED_AT_ONCE = 500
+
+
+class Carried(NamedTuple):
+    """What one batch hands to the next: the content of a checkpoint."""
+
+    variables: Any
+    cost_variables: Any
+    strategy: Any
+    proposal: Any
+
+
+class Found(NamedTuple):
+    """What a round says of the items chosen, and of those that measure accuracy."""
+
+    indices: jax.Array  # [K], -1 where there were no more
+    scores: jax.Array  # [K], NaN where there are none
+    cost: jax.Array  # [K] predicted, NaN where it is not
+    predicted: jax.Array  # [K] class
+    confidence: jax.Array  # [K] its probability
+    test_predicted: jax.Array  # [n] class
+    test_margin: jax.Array  # [n] p_1 - p_2
+    metrics: dict  # of the learner
+
+
+def pool_of(order: np.ndarray, excluded: np.ndarray) -> Pool:
+    """The labelled set, in a buffer whose size is a power of four: few compilations."""
+    num_items = len(excluded)
+    labeled = np.zeros(num_items, bool)
+    labeled[order] = True
+    buffer = np.full(min(num_items, _power_of_four(len(order))), -1, np.int32)
+    buffer[: len(order)] = order
+    return Pool(
+        jnp.asarray(labeled),
+        jnp.asarray(excluded & ~labeled),
+        jnp.asarray(buffer),
+        jnp.asarray(len(order), jnp.int32),
+    )
+
+
+def padded(rows: np.ndarray) -> jax.Array:
+    """Pool indices, filled up with 0 to a power of four."""
+    filled = np.zeros(_power_of_four(len(rows)), np.int32)
+    filled[: len(rows)] = rows
+    return jnp.asarray(filled)
+
+
+def _power_of_four(number: int) -> int:
+    return max(64, 4 ** -(-max(number - 1, 0).bit_length() // 2))
+
+
+def initial(
+    key: jax.Array,
+    x: Any,
+    learner: Learner,
+    strategy: Strategy,
+    cost_learner: Learner | None,
+    propose: Proposal,
+) -> Carried:
+    """What the first round begins with."""
+    start = functools.partial(loop.round_key, loop.round_key(key, 0, loop.INITIAL), 0)
+    num_items = len(jax.tree.leaves(x)[0])
+    pool = pool_of(np.zeros(0, np.int64), np.zeros(num_items, bool))
+    return Carried(
+        learner.init(start(loop.FIT)),
+        () if cost_learner is None else cost_learner.init(start(loop.COST)),
+        strategy.init(
+            start(loop.STRATEGY), Data(x, jnp.full(num_items, -1, jnp.int32)), pool
+        ),
+        propose.init(start(loop.PROPOSAL), pool),
+    )
+
+
+def _jit(*static: str) -> Callable:
+    """`jax.jit`, but for options that depend on a backend which is not there yet."""
+
+    def decorate(function):
+        @functools.cache
+        def compiled():
+            options = cpu_compiler_options()
+            return jax.jit(function, static_argnames=static, compiler_options=options)
+
+        @functools.wraps(function)
+        def call(*arguments, **options):
+            return compiled()(*arguments, **options)
+
+        call.compiled = compiled  # type: ignore[attr-defined]
+        return call
+
+    return decorate
+
+
+@_jit("learner")
+def predict(
+    key: jax.Array,
+    number: int | jax.Array,
+    data: Data,
+    pool: Pool,
+    variables: Any,
+    *,
+    learner: Learner,
+) -> jax.Array:
+    """Trains as round `number` does; probabilities [N, C] of all items."""
+    now = loop.round_key(key, number, loop.FIT)
+    variables, _ = learner.fit(now, variables, data, pool)
+
+    def of_item(item):
+        item = jax.tree.map(lambda leaf: leaf[None], item)
+        return jax.nn.softmax(learner.predict(variables, item).need("logits")[0])
+
+    return jax.lax.map(of_item, data.x, batch_size=_PREDICTED_AT_ONCE)
+
+
+@_jit("learner", "strategy", "propose", "k")
+def choose_first(
+    key: jax.Array,
+    number: int | jax.Array,
+    data: Data,
+    pool: Pool,
+    *,
+    learner: Learner,
+    strategy: Strategy,
+    propose: Proposal,
+    k: int,
+) -> tuple[jax.Array, jax.Array]:
+    """Indices [K] and scores [K] of a round without a trained model."""
+    now = functools.partial(loop.round_key, key, number)
+    state = propose.init(now(loop.INITIAL), pool)
+    candidates, available, _ = propose.propose(now(loop.PROPOSAL), state, pool)
+    untrained = jax.tree_util.Partial(learner.predict, learner.init(now(loop.FIT)))
+    view = View(untrained, data, pool, candidates, available)
+    state = strategy.init(now(loop.COST), data, pool)
+    acquisition, _ = strategy.select(now(loop.STRATEGY), state, view, k)
+    return acquisition.indices, _scores_of(acquisition, candidates)
+
+
+@_jit("learner", "strategy", "cost_learner", "propose", "k", "weighs_cost")
+def choose(
+    key: jax.Array,
+    number: int | jax.Array,
+    data: Data,
+    pool: Pool,
+    cost_pool: Pool,
+    carried: Carried,
+    tested: jax.Array,
+    *,
+    learner: Learner,
+    strategy: Strategy,
+    cost_learner: Learner | None,
+    propose: Proposal,
+    k: int,
+    weighs_cost: bool,
+) -> tuple[Carried, Found]:
+    """Trains, chooses K items, and predicts those and the items `tested` [n]."""
+    now = functools.partial(loop.round_key, key, number)
+    seen = data if weighs_cost else data._replace(cost=None)
+    variables, metrics = learner.fit(now(loop.FIT), carried.variables, seen, pool)
+    predict = jax.tree_util.Partial(learner.predict, variables)
+    candidates, available, proposal = propose.propose(
+        now(loop.PROPOSAL), carried.proposal, pool
+    )
+    cost_variables = carried.cost_variables
+    cost = jnp.full(candidates.shape, jnp.nan)
+    if cost_learner is not None:
+        assert data.cost is not None
+        told = Data(data.x, data.cost)
+        cost_variables, _ = cost_learner.fit(
+            now(loop.COST), cost_variables, told, cost_pool
+        )
+        takes = jax.tree_util.Partial(cost_learner.predict, cost_variables)
+        of_cost = View(takes, told, cost_pool, candidates, available)
+        cost = predict_items(of_cost, candidates, _PREDICTED_AT_ONCE).need("value")
+    view = View(
+        predict, seen, pool, candidates, available, cost if weighs_cost else None
+    )
+    acquisition, state = strategy.select(now(loop.STRATEGY), carried.strategy, view, k)
+    # -1 stands for item 0, and is left out later.
+    picked = jnp.maximum(acquisition.indices, 0)
+    predicted, confidence, _ = _top(view, picked)
+    test_predicted, _, test_margin = _top(view, tested)
+    found = Found(
+        acquisition.indices,
+        _scores_of(acquisition, candidates),
+        cost[_places(candidates, picked)],
+        predicted,
+        confidence,
+        test_predicted,
+        test_margin,
+        metrics,
+    )
+    return Carried(variables, cost_variables, state, proposal), found
+
+
+def _top(view: View, items: jax.Array):
+    """[B] class, its probability, and how far it is above the second."""
+    p = jax.nn.softmax(predict_items(view, items, _PREDICTED_AT_ONCE).need("logits"))
+    top = jax.lax.top_k(p, 2)[0]
+    return jnp.argmax(p, axis=1).astype(jnp.int32), top[:, 0], top[:, 0] - top[:, 1]
+
+
+def _places(candidates, indices):
+    return jnp.argmax(candidates[None] == indices[:, None], axis=1)
+
+
+def _scores_of(acquisition: Picks, candidates):
+    if acquisition.scores is None:
+        return jnp.full(acquisition.indices.shape, jnp.nan)
+    return acquisition.scores[_places(candidates, acquisition.indices)]
