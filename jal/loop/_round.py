@@ -64,8 +64,8 @@ def start(
     """What the first round begins with.
 
     Args:
-      key: [] the run's key; with keys of its own for each part, beside that of the initial
-        set and those of round 0.
+      key: [] the run's key; with keys of its own for each part, beside that of the
+        initial set and those of round 0.
       learner: what is trained.
       strategy: what chooses.
       propose: what is on the table.
