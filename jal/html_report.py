@@ -14,7 +14,7 @@ import os
 import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -208,7 +208,7 @@ def _number(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def _is_number(value: float | None) -> bool:
+def _is_number(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)
 
 
@@ -289,19 +289,24 @@ def _thinned(points: Sequence[Any]) -> list[Any]:
 
 def _axis(
     label: str,
-    values: Sequence[float],
+    values: Sequence[Any],
     show: Callable[[float], str] = "{:,.12g}".format,
     *,
     whole: bool = False,
 ) -> dict[str, Any]:
-    """Ends a little beyond the values, and at most six round numbers between them."""
+    """Ends a little beyond the values, and a few round numbers between them.
+
+    Of the numbers, `whole` ones are apart by 1 or more and there are at most six, as
+    they stand side by side; others are at most eight.
+    """
     low, high = min(values), max(values)
     spare = 0.05 * (high - low) or 0.05 * abs(high) or 0.5
     # Nothing counted or measured here is below zero.
     start, end = max(low - spare, min(low, 0)), high + spare
-    power = 10.0 ** math.floor(math.log10((end - start) / 5))
-    step = power * next((m for m in (1, 2, 5) if 5 * m * power >= end - start), 10)
-    step = max(step, 1) if whole else step
+    least = (end - start) / (5 if whole else 7)
+    power = 10.0 ** math.floor(math.log10(least))
+    steps = [m * power for m in (1, 2, 2.5, 5) if not whole or m * power % 1 == 0]
+    step = next((s for s in steps if s >= least), 10 * power)
     ticks = step * np.arange(math.ceil(start / step), math.floor(end / step) + 1)
     if whole and low == high:
         ticks = np.array([low])
