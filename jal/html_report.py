@@ -297,16 +297,16 @@ def _axis(
     """Ends a little beyond the values, and a few round numbers between them.
 
     Of the numbers, `whole` ones are apart by 1 or more and there are at most six, as
-    they stand side by side; others are at most eight.
+    they stand side by side; others are at most nine.
     """
     low, high = min(values), max(values)
     spare = 0.05 * (high - low) or 0.05 * abs(high) or 0.5
     # Nothing counted or measured here is below zero.
     start, end = max(low - spare, min(low, 0)), high + spare
-    least = (end - start) / (5 if whole else 7)
+    most, factors = (5, (1, 2, 3, 4, 5)) if whole else (8, (1, 2, 2.5, 5))
+    least = max((end - start) / most, 1 if whole else 0)
     power = 10.0 ** math.floor(math.log10(least))
-    steps = [m * power for m in (1, 2, 2.5, 5) if not whole or m * power % 1 == 0]
-    step = next((s for s in steps if s >= least), 10 * power)
+    step = power * next((f for f in factors if f * power >= least), 10)
     ticks = step * np.arange(math.ceil(start / step), math.floor(end / step) + 1)
     if whole and low == high:
         ticks = np.array([low])

@@ -366,7 +366,7 @@ class Drawing:
 
 def read(ticks, places):
     values = [float(text.rstrip("%").replace(",", "")) for text in ticks]
-    assert 2 <= len(values) <= 8
+    assert 2 <= len(values) <= 9
     slope, start = np.polyfit(list(ticks.values()), values, 1)
     on_ticks = slope * np.array(list(ticks.values())) + start
     np.testing.assert_allclose(on_ticks, values, atol=0.2 * abs(slope))
@@ -404,8 +404,8 @@ def test_axes_have_few_round_numbers(rounds, x, y):
     drawing = Drawing(Page(render(full(rounds=rounds))), "accuracy")
     assert x is None or list(drawing.x) == x
     assert y is None or list(drawing.y) == y
-    assert 1 <= len(drawing.x) <= 6 and 2 <= len(drawing.y) <= 8
-    assert all(47 <= float(dot["cx"]) <= 360 for dot in drawing.all("circle"))
+    assert 1 <= len(drawing.x) <= 6 and 2 <= len(drawing.y) <= 9
+    assert all(50 <= float(dot["cx"]) <= 360 for dot in drawing.all("circle"))
     assert all(8 <= float(dot["cy"]) <= 198 for dot in drawing.all("circle"))
 
 
