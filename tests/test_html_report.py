@@ -353,6 +353,8 @@ class Drawing:
             elif re.match("[0-9]", text):
                 self.x[text] = float(attributes["x"])
         self.labels = [text for text in texts if not re.match("[0-9]", text)]
+        across, up = [*self.x.values()], [*self.y.values()]
+        assert across == sorted(across) and up == sorted(up, reverse=True)
 
     def all(self, tag):
         return [attributes for name, attributes in self.parts if name == tag]
