@@ -73,8 +73,7 @@ def drive(
       FileExistsError: the folder holds a run and `resume` is False.
       ImportError: tqdm or Orbax is needed and missing.
 
-    >>> from jal import pool
-    >>> from jal import strategies
+    >>> from jal import pool, strategies
     >>> learner = Learner(lambda key: (), lambda key, v, data, pool: ((), {}), print)
     >>> state, infos = drive(
     ...     jax.random.key(0),
