@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jal import pool as pools
+from jal._core.checks import at_least_one
 from jal.types import Learner, Outputs
 
 # Of the fit to the data against the size of the weights, as scikit-learn's C.
@@ -447,9 +448,7 @@ def _learner(
     loss, prepare, num_features, num_classes, strengths, folds, temperature, tolerance
 ) -> Learner:
     """Chooses the strength by cross-validation, and fits with it."""
-    for name, value in (("num_features", num_features), ("num_classes", num_classes)):
-        if value < 1:
-            raise ValueError(f"{name}={value}; it must be at least 1")
+    at_least_one(num_features=num_features, num_classes=num_classes)
     grid = np.asarray(strengths, np.float64)
     if grid.ndim != 1 or not grid.size or not (grid > 0).all():
         raise ValueError(f"strengths={strengths!r}; expected numbers above 0")

@@ -16,6 +16,7 @@ import optax.contrib
 
 from jal import pool as pools
 from jal._core import numerics
+from jal._core.checks import at_least_one
 from jal.learners import losses
 from jal.learners._linear import linear_svm, logistic_regression
 from jal.types import Data, Learner, Outputs
@@ -145,9 +146,7 @@ def supervised(
     >>> learner.predict(variables, data.x).logits.argmax(axis=1).tolist()
     [0, 2]
     """
-    for name, value in (("steps", steps), ("batch_size", batch_size)):
-        if value < 1:
-            raise ValueError(f"{name}={value}; it must be at least 1")
+    at_least_one(steps=steps, batch_size=batch_size)
 
     def objective(params, state, x, y, key, count):
         outputs, state = apply(params, state, x, key=key, train=True)
@@ -343,9 +342,7 @@ def _epoch_learner(
     scales the updates of the next.
     """
     plateau = optax.with_extra_args_support(plateau or optax.identity())
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if value < 1:
-            raise ValueError(f"{name}={value}; it must be at least 1")
+    at_least_one(epochs=epochs, batch_size=batch_size)
     gradient = jax.value_and_grad(objective, has_aux=True)
 
     def fit(key, variables, data, pool):
@@ -449,8 +446,7 @@ def fine_tune(
     Reference: Aggarwal, Popescu and Hudelot, "Optimizing active learning for low
     annotation budgets", 2022 (fine-tuning scheme).
     """
-    if patience < 1:
-        raise ValueError(f"patience={patience}; it must be at least 1")
+    at_least_one(patience=patience)
 
     def objective(params, state, x, y, key, progress):
         del progress

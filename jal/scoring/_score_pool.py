@@ -136,8 +136,7 @@ def score_pool(
     ranges = list(_chunks(gaps, first, last, chunk_size))
     done = last - first - sum(stop - start for start, stop in ranges)
     shown = progress and process == 0
-    whole = NamedSharding(devices, PartitionSpec())
-    replicated = jax.device_put((predict, key), whole)
+    replicated = jax.device_put((predict, key), NamedSharding(devices, PartitionSpec()))
     with sink as write, files.progress_bar(last - first, done, shown, "item") as bar:
         for start, values in _scored(program, replicated, load, ranges):
             assert write is not None

@@ -14,6 +14,7 @@ import optax
 
 from jal import pool as pools
 from jal import predictive, selection
+from jal._core.checks import at_least_one
 from jal.learners import losses
 from jal.types import Strategy, View
 
@@ -411,9 +412,7 @@ def _strategy(
 ) -> Strategy:
     sizes = {"batch_size": batch_size, "scoring_batch_size": scoring_batch_size}
     sizes |= {} if callable(steps) else {"steps": steps}
-    for name, size in sizes.items():
-        if size is not None and size < 1:
-            raise ValueError(f"{name}={size}; it must be at least 1")
+    at_least_one(**sizes)
     init, step = make_step(vae, adversary, options)
     for_adversary = CONDITIONS[options.adversary_condition]
 
@@ -498,5 +497,4 @@ def _check(options: VaalOptions) -> None:
             raise ValueError(
                 f"{name}={getattr(options, name)!r}; allowed are {', '.join(values)}"
             )
-    if options.vae_steps < 1:
-        raise ValueError(f"vae_steps={options.vae_steps}; it must be at least 1")
+    at_least_one(vae_steps=options.vae_steps)
