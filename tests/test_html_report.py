@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 import re
 import sys
 from html.parser import HTMLParser
@@ -538,7 +539,7 @@ def test_a_failure_leaves_the_old_one(tmp_path, monkeypatch):
     def full_disk(_):
         raise OSError("no space")
 
-    monkeypatch.setattr(_report.os, "fsync", full_disk)
+    monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(OSError, match="no space"):
         write(path, empty()._replace(title="other"))
     assert path.read_bytes() == before

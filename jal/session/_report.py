@@ -10,13 +10,14 @@ from __future__ import annotations
 import base64
 import io
 import math
-import os
 import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
+
+from jal._core import files
 
 # Longest side of a thumbnail, in pixels, and up to which it is kept without loss.
 _SIDE = 96
@@ -134,7 +135,7 @@ def render(campaign: Campaign) -> str:
     return _template().render(campaign=campaign, rounds=rounds, spend=spend, bars=bars)
 
 
-def write(path: str | os.PathLike, campaign: Campaign) -> None:
+def write(path: str | Path, campaign: Campaign) -> None:
     """Writes the report; the file is either whole or not there.
 
     Args:
@@ -155,15 +156,8 @@ def write(path: str | os.PathLike, campaign: Campaign) -> None:
     page = render(campaign).encode("utf-8")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with files.writing(path) as file:
+        file.write(page)
 
 
 def _template() -> Any:
