@@ -156,7 +156,7 @@ class Normed(linen.Module):
 
     @linen.compact
     def __call__(self, x, *, train=False, stochastic=False):
-        x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+        x = linen.BatchNorm(use_running_average=not train, momentum=0.9)(x)
         return Outputs(
             logits=DropoutDense(3, 0.5)(x, train=train, stochastic=stochastic)
         )
@@ -429,7 +429,7 @@ def test_the_folded_layer_makes_no_masked_copy_of_its_input():
     [((2, 6, 8, 3), 2), ((2, 7, 5, 3), 2), ((2, 7, 5, 3), 1), ((1, 9, 4, 1), 3)],
 )
 def test_max_pool_equals_that_of_flax(shape, window):
-    stock = lambda x: nn.max_pool(x, (window, window), (window, window))
+    stock = lambda x: linen.max_pool(x, (window, window), (window, window))
 
     @jax.jit
     def both(x):
