@@ -14,7 +14,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import min_cost_worlds as worlds
+from experiments.min_cost import worlds
 from jal import learners, mcal
 from jal.mcal import Model, Predictions, Terms, TrainingPrice, _campaign
 from jal.types import Outputs
@@ -311,7 +311,7 @@ def test_killed_at_every_step_and_resumed(tmp_path, monkeypatch):
 SCRIPT = """
     import os, signal, sys
     import jax, numpy as np
-    from experiments import min_cost_worlds as worlds
+    from experiments.min_cost import worlds
     from jal import mcal
     from jal.mcal import _campaign
     from jal.mcal import Terms
