@@ -361,7 +361,7 @@ class ResNet(nn.Module):
 
     >>> network = ResNet(width=4, blocks=(1, 1), ranker=True)
     >>> x = jnp.zeros((2, 8, 8, 1), jnp.uint8)
-    >>> outputs, _ = jax.jit(network.init_with_output)(jax.random.key(0), x)
+    >>> outputs, _ = jax.eval_shape(network.init_with_output, jax.random.key(0), x)
     >>> outputs.logits.shape, outputs.features.shape, outputs.loss_score.shape
     ((2, 10), (2, 8), (2,))
 
@@ -510,7 +510,7 @@ class PlainCNN(nn.Module):
       sd: of each channel, divided by.
 
     >>> x = jnp.zeros((2, 32, 32, 3), jnp.uint8)
-    >>> outputs, _ = jax.jit(PlainCNN().init_with_output)(jax.random.key(0), x)
+    >>> outputs, _ = jax.eval_shape(PlainCNN().init_with_output, jax.random.key(0), x)
     >>> outputs.logits.shape, outputs.features.shape
     ((2, 10), (2, 64))
 
@@ -557,9 +557,9 @@ class VAE(nn.Module):
 
     >>> vae = VAE((28, 28, 1), latent=4, channels=(2, 2, 4, 4))
     >>> x, condition = jnp.zeros((2, 28, 28, 1)), jnp.zeros(2)
-    >>> (mean, _, image), _ = jax.jit(vae.init_with_output)(
-    ...     {"params": jax.random.key(0), "latent": jax.random.key(1)}, x, condition
-    ... )
+    >>> keys = {"params": jax.random.key(0), "latent": jax.random.key(1)}
+    >>> run = vae.init_with_output
+    >>> (mean, _, image), _ = jax.eval_shape(run, keys, x, condition)
     >>> mean.shape, image.shape
     ((2, 4), (2, 28, 28, 1))
 
