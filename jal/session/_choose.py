@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jal import loop
-from jal._core.compile import cpu_compiler_options
+from jal._core.compile import jit
 from jal.predictive import predict_items
 from jal.types import Data, Learner, Picks, Pool, Proposal, Strategy, View
 
@@ -91,13 +91,10 @@ def initial(
 
 
 def _jit(*static: str) -> Callable:
-    """`jax.jit`, but for options that depend on a backend which is not there yet."""
+    """`jal.jit`, but for options that depend on a backend which is not there yet."""
 
     def decorate(function):
-        @functools.cache
-        def compiled():
-            options = cpu_compiler_options()
-            return jax.jit(function, static_argnames=static, compiler_options=options)
+        compiled = functools.cache(lambda: jit(function, static_argnames=static))
 
         @functools.wraps(function)
         def call(*arguments, **options):

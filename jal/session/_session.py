@@ -29,6 +29,11 @@ CHECKPOINTS_FOLDER = "checkpoints"
 UNITS = ("seconds", "cost")
 
 
+def check_unit(unit: str) -> None:
+    if unit not in UNITS:
+        raise ValueError(f"unit={unit!r}; allowed are {' and '.join(UNITS)}")
+
+
 class Recipe(NamedTuple):
     """How a session trains and chooses: code, so it is given anew at each opening.
 
@@ -98,12 +103,12 @@ class Session:
     (2, 0, 5.5)
     """
 
-    def __init__(self, store: LabelStore, folder: Path, x: Any, recipe: Recipe):
+    def __init__(self, store: LabelStore, x: Any, recipe: Recipe):
         """Not called directly: see `create` and `open`."""
         self.store = store
         self.recipe = recipe
-        self._folder = folder
-        self._x = jax.tree.map(jnp.asarray, x)
+        self._folder = store.folder
+        self.x = jax.tree.map(jnp.asarray, x)
         self._key = jax.random.key(store.facts["seed"])
 
     @classmethod
@@ -140,23 +145,21 @@ class Session:
 
         See the class for an example.
         """
-        if unit not in UNITS:
-            raise ValueError(f'unit={unit!r}; allowed are "seconds" and "cost"')
+        check_unit(unit)
         checkpoints.require("a session")
         num_items, checksum = _checked(x)
         facts = dict(facts or {}) | {"seed": seed, "unit": unit, "x_crc32": checksum}
-        folder = Path(folder)
         store = LabelStore.create(
             folder, num_items=num_items, classes=classes, facts=facts, told=told
         )
-        return cls(store, folder, x, recipe)
+        return cls(store, x, recipe)
 
     @classmethod
-    def open(cls, folder: str | Path, x: Any, recipe: Recipe) -> "Session":
+    def open(cls, folder: str | Path | LabelStore, x: Any, recipe: Recipe) -> "Session":
         """Goes on with a session.
 
         Args:
-          folder: that `create` made.
+          folder: that `create` made, or its store.
           x: the same pool.
           recipe: the same code.
 
@@ -170,15 +173,14 @@ class Session:
         See the class for an example.
         """
         checkpoints.require("a session")
-        folder = Path(folder)
-        store = LabelStore(folder)
+        store = folder if isinstance(folder, LabelStore) else LabelStore(folder)
         num_items, checksum = _checked(x)
         if (num_items, checksum) != (store.num_items, store.facts["x_crc32"]):
             raise ValueError(
-                f"x is not the pool of {folder}, which has {store.num_items} items and "
-                "another content; give the same arrays as at the beginning"
+                f"x is not the pool of {store.folder}, which has {store.num_items} "
+                "items and another content; give the same arrays as at the beginning"
             )
-        return cls(store, folder, x, recipe)
+        return cls(store, x, recipe)
 
     def ask(
         self, k: int, *, beta: float = 0.0, test: bool = False, another: bool = False
@@ -398,7 +400,7 @@ class Session:
         """The pool with the labels that train, and no others."""
         y = np.full(self.store.num_items, -1, np.int32)
         y[labels.order] = labels.label[labels.order]
-        return Data(self._x, jnp.asarray(y))
+        return Data(self.x, jnp.asarray(y))
 
     def _strategy_of(self, beta: float) -> Strategy:
         strategy = self.recipe.strategy
@@ -418,7 +420,7 @@ class Session:
         recipe = self.recipe
         initial = rounds.initial(
             self._key,
-            self._x,
+            self.x,
             recipe.learner,
             strategy,
             recipe.cost_learner,

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from jal._core import files
+
 COLUMNS = ("index", "name", "label", "annotator", "seconds", "cost")
 
 # 1 GiB. JSON takes about five times its size in memory while it is read.
@@ -153,12 +155,8 @@ def write(path: Path, table: Iterable[Sequence[Any]]) -> None:
         raise ValueError(
             f"{path}: a name or an annotator cannot be written as UTF-8 text ({error})"
         ) from error
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
+    with files.writing(path) as file:
         file.write(encoded)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def number(what: str, text: str | None) -> float | None:

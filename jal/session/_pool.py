@@ -1,0 +1,237 @@
+"""Pools that stand in files: a folder of images, or an array of images or features."""
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jal import scoring
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
+IMAGE_SIZE = 32
+
+
+def read_pool(
+    path: str | Path, *, size: int = IMAGE_SIZE, features: str | Path | None = None
+) -> tuple[list[str], np.ndarray]:
+    """Reads what is to be labelled: how people call it, and what a model sees of it.
+
+    Args:
+      path: a folder of images (also in folders of it), or a .npy file of images
+        [N, H, W] or [N, H, W, C], or of features [N, D].
+      size: images of a folder become so many pixels square.
+      features: a .npy file [N, D] of a network of yours: the model sees these instead
+        of the images, which are only shown to people.
+
+    Returns:
+      Names [N], of the image files in their folder or the numbers of the items, and the
+      pool: [N, size, size, 3] uint8, [N, H, W, C] uint8 or float32, or features [N, D]
+      float32 of unit length.
+
+    Raises:
+      FileNotFoundError: there is no such file or folder.
+      ValueError: it holds something else, or NaN, or other than N features.
+      ImportError: it is a folder, and Pillow is missing.
+
+    >>> import tempfile
+    >>> path = tempfile.mkdtemp() + "/x.npy"
+    >>> np.save(path, [[3, 4], [0, 2]])
+    >>> names, x = read_pool(path)
+    >>> names, x.tolist()
+    (['0', '1'], [[0.6000000238418579, 0.800000011920929], [0.0, 1.0]])
+    """
+    path = Path(path)
+    if path.is_dir():
+        paths = image_files(path)
+        names = [image.relative_to(path).as_posix() for image in paths]
+        _check_names(path, names)
+        x = read_images(paths, size, progress=True) if features is None else None
+    else:
+        x = _array_of(path)
+        names = [str(number) for number in range(len(x))]
+    if features is None:
+        assert x is not None
+        return names, x
+    found = _unit_length(read_array(features), Path(features))
+    if len(found) != len(names):
+        raise ValueError(
+            f"features {features} has {len(found)} rows, pool {path} has {len(names)} "
+            "items"
+        )
+    return names, found
+
+
+def image_files(folder: str | Path) -> list[Path]:
+    """Lists the images of a folder and of those in it, in the order of their names.
+
+    Args:
+      folder: where to look.
+
+    Returns:
+      Paths, at least one.
+
+    Raises:
+      ValueError: there is no image.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> (folder / "a.png").touch()
+    >>> [path.name for path in image_files(folder)]
+    ['a.png']
+    """
+    found = sorted(
+        path
+        for path in Path(folder).rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    )
+    if not found:
+        raise ValueError(
+            f"pool {folder}: there is no image in it ("
+            f"{', '.join(sorted(IMAGE_SUFFIXES))})"
+        )
+    return found
+
+
+def read_images(
+    paths: Sequence[Path], size: int = IMAGE_SIZE, *, progress: bool = False
+) -> np.ndarray:
+    """Reads image files as people see them, cut to their middle squares.
+
+    Turned as the camera says, on white where they are transparent, grey values of more
+    than 8 bits stretched.
+
+    Args:
+      paths: N files.
+      size: of the squares, in pixels.
+      progress: whether to show a bar.
+
+    Returns:
+      [N, size, size, 3] uint8.
+
+    Raises:
+      ValueError: a file cannot be read; it is named.
+      ImportError: Pillow is missing.
+
+    >>> read_images([], 8).shape
+    (0, 8, 8, 3)
+    """
+    _, ops = _pillow()
+    from tqdm.auto import tqdm
+
+    images = np.empty((len(paths), size, size, 3), np.uint8)
+    for place, path in enumerate(tqdm(paths, unit="image", disable=not progress)):
+        with _opened(path) as image:
+            images[place] = np.asarray(ops.fit(image, (size, size)))
+    return images
+
+
+def preview(path: Path, size: int) -> np.ndarray:
+    """An image file as [H, W, 3], its longer side at most `size`."""
+    with _opened(path) as image:
+        image.thumbnail((size, size))
+        return np.asarray(image)
+
+
+def read_array(path: str | Path) -> np.ndarray:
+    """An .npy file [N, ...] of numbers, finite."""
+    array = np.asarray(scoring.map_file(Path(path)))
+    if array.dtype.kind not in "uif":
+        raise ValueError(f"{path} holds {array.dtype}; expected numbers")
+    if array.ndim < 2 or not array.size:
+        raise ValueError(
+            f"{path} has shape {array.shape}; expected [N, D] features, or [N, H, W] "
+            "or [N, H, W, C] images"
+        )
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        row = int(np.argmin(np.isfinite(array).reshape(len(array), -1).all(axis=1)))
+        raise ValueError(f"{path} has NaN or infinite values in item {row}")
+    return array
+
+
+def _array_of(path: Path) -> np.ndarray:
+    """Images or features of a file, as a model sees them."""
+    x = read_array(path)
+    if x.ndim == 2:
+        return _unit_length(x, path)
+    if x.ndim > 4:
+        raise ValueError(
+            f"pool {path} has shape {x.shape}; expected [N, D] features, or [N, H, W] "
+            "or [N, H, W, C] images"
+        )
+    x = x if x.dtype == np.uint8 else x.astype(np.float32)
+    return x[..., None] if x.ndim == 3 else x
+
+
+def _unit_length(x: np.ndarray, path: Path) -> np.ndarray:
+    if x.ndim != 2:
+        raise ValueError(f"{path} has shape {x.shape}; expected features [N, D]")
+    x = x.astype(np.float32)
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+
+def _check_names(folder: Path, names: Sequence[str]) -> None:
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"pool {folder} has a file whose name is not UTF-8 ({name!r}); rename "
+                "it"
+            ) from error
+
+
+@contextlib.contextmanager
+def _opened(path: Path):
+    """An image in RGB; whatever is wrong with the file is a ValueError."""
+    image_module, _ = _pillow()
+    try:
+        with image_module.open(path) as image:
+            yield _upright_rgb(image)
+    # Pillow calls a broken PNG a SyntaxError.
+    except (
+        *(OSError, ValueError, SyntaxError, EOFError),
+        image_module.DecompressionBombError,
+    ) as error:
+        raise ValueError(
+            f"{path} cannot be read as an image ({error}); remove or replace it"
+        ) from error
+
+
+def _upright_rgb(image):
+    """As people see it: turned as the camera says, on white where it is transparent.
+
+    Grey values of more than 8 bits are stretched from the image's lowest to its highest
+    one: cameras seldom use all bits that the file has.
+    """
+    image_module, ops = _pillow()
+    # Where the camera's notes are garbled the picture may still be whole; if it is not,
+    # that comes out below.
+    with contextlib.suppress(Exception):
+        image = ops.exif_transpose(image)
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image, np.float64)
+        low, high = values.min(), values.max()
+        if not np.isfinite(high - low):
+            raise ValueError("it has NaN or infinite values")
+        image = image_module.fromarray(
+            np.round(stretched(values, low, high)).astype(np.uint8)
+        )
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = image_module.new("RGBA", image.size, "white")
+        image = image_module.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def stretched(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Values in [low, high] from 0 to 255."""
+    return (values - low) * (255 / (high - low) if high > low else 0)
+
+
+def _pillow():
+    try:
+        from PIL import Image, ImageOps
+    except ImportError as error:
+        raise ImportError("images need Pillow: pip install 'jal[label]'") from error
+    return Image, ImageOps
