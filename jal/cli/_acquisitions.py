@@ -1,67 +1,7 @@
 """`jal acquisitions`: what scores a pool."""
 
-from typing import NamedTuple
-
+from jal.acquisition import FACTS
 from jal.cli._output import print_table
-
-
-class Entry(NamedTuple):
-    """A line of `jal acquisitions`.
-
-    Attributes:
-      needs: what a model has to give.
-      fewest: the fewest predictions S that tell items apart; 0 for one `Outputs` as it
-        is, None where `jal score` cannot compute it.
-      bounds: of the scores.
-      formula: in a line.
-      paper: who thought of it.
-    """
-
-    needs: str
-    fewest: int | None
-    bounds: str
-    formula: str
-    paper: str
-
-
-TABLE = {
-    "entropy": Entry("logits", 1, "[0, ln C]", "H[mean p]", "Gal et al. 2017"),
-    "bald": Entry(
-        "logits, S >= 2",
-        2,
-        "[0, ln C]",
-        "H[mean p] - mean H[p]",
-        "Houlsby et al. 2011",
-    ),
-    "mean_std": Entry(
-        "logits, S >= 2",
-        2,
-        "[0, 1/2]",
-        "mean over c of the std of p_c",
-        "Gal et al. 2017",
-    ),
-    "margin": Entry("logits", 1, "[0, 1]", "1 - (p_1 - p_2)", "Scheffer et al. 2001"),
-    "least_confidence": Entry(
-        "logits", 1, "[0, 1 - 1/C]", "1 - p_1", "Lewis and Gale 1994"
-    ),
-    "variation_ratio": Entry(
-        "logits, S >= 2",
-        2,
-        "[0, 1 - 1/C]",
-        "1 - votes for the mode / S",
-        "Gal et al. 2017",
-    ),
-    "predicted_loss": Entry(
-        "loss_score", 0, "any number", "loss_score as it is", "Yoo and Kweon 2019"
-    ),
-    "shift": Entry(
-        "two models",
-        None,
-        "[-1, 1]",
-        "(g' - g) / (g' + g)",
-        "Aggarwal et al. 2021",
-    ),
-}
 
 
 def acquisitions() -> None:
@@ -69,8 +9,17 @@ def acquisitions() -> None:
 
     Example: jal acquisitions
     """
+    rows = [
+        (
+            fact.function.__name__,
+            fact.needs,
+            "any number" if fact.low == "-inf" else f"[{fact.low}, {fact.high}]",
+            fact.formula,
+            fact.reference,
+        )
+        for fact in FACTS
+    ]
     heads = ("name", "needs", "range", "formula", "paper")
-    rows = [(name, e.needs, e.bounds, e.formula, e.paper) for name, e in TABLE.items()]
     print_table(heads, rows, justify="left")
     print(
         "\nHigher = label it. S predictions of C classes: passes with dropout, members "

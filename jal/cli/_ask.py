@@ -68,9 +68,7 @@ def ask(
     with files.progress_bar(1, 0, True, "batch") as bar:
         batch = mine.ask(k, beta=beta, test=test, another=another)
         bar.update(1)
-    place = session.write_batch_files(
-        mine, batch, image_url=image_url, guesses=guesses
-    )
+    place = session.write_batch_files(mine, batch, image_url=image_url, guesses=guesses)
     unit, expected = mine.store.facts["unit"], float(batch.costs.sum())
     if as_json:
         print_json(

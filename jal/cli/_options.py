@@ -14,7 +14,9 @@ Control = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="For machines.")]
 # The defaults differ: where there are no images, jal score takes none.
-SIZE = typer.Option(min=12, help="Images are made this many pixels square. Default: 32.")
+SIZE = typer.Option(
+    min=12, help="Images are made this many pixels square. Default: 32."
+)
 
 
 def by_its_name(name: str | None) -> str | None:

@@ -3,17 +3,18 @@
 import csv
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import typer
 
 from jal import mcal, plots
-from jal.cli._output import columns, print_json, refuse
-from jal.cli._status import measured_errors
+from jal.cli._options import Json
+from jal.cli._output import mistakes_in_one_line, print_json, print_table, refuse
 from jal.mcal import THETAS, Plan, Terms, TrainingPrice, _plan
-from jal.session import LabelStore, status_of
+from jal.session import LabelStore, measured_errors, status_of
 
 COLUMNS = ("size", "theta", "tested", "errors")
 ROWS = 12  # of the printed table
@@ -81,22 +82,89 @@ def session_profile(
     return np.array([size for size, _, _ in models]), thetas, counts, errors
 
 
-def make_plan(
-    session: Path | None,
-    pool: int | None,
-    price: float,
-    max_error: float,
-    errors: Path | None,
-    *,
-    training_price_per_image: float,
-    test_size: int | None,
-    batch: int | None,
-    truncated: bool,
-    out: Path,
-    as_json: bool,
-    **options: Any,
+Price = Annotated[float, typer.Option(help="Of a label, in USD.")]
+Session = Annotated[
+    Path | None,
+    typer.Argument(metavar="[SESSION]", help="Folder whose measured errors are used."),
+]
+Pool = Annotated[int | None, typer.Option(min=1, help="How many items there are.")]
+Errors = Annotated[Path | None, typer.Option(help="The CSV file of measured errors.")]
+MaxError = Annotated[float, typer.Option(help="Greatest share of wrong labels.")]
+PriceOfTraining = Annotated[
+    float, typer.Option(help="Of a training image, all epochs together, in USD.")
+]
+TestSize = Annotated[
+    int | None,
+    typer.Option(min=1, help="Labels of the test set. Default: the most tested."),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(min=1, help="Labels bought a round. Default: 1 % of the pool."),
+]
+Constraint = Annotated[
+    str,
+    typer.Option(help="What must be below --max-error: overall, or set (the model's)."),
+]
+ThetaBase = Annotated[
+    str, typer.Option(help="What theta is a share of: pool, or remaining.")
+]
+Confidence = Annotated[
+    float | None,
+    typer.Option(help="Use Wilson's upper bound of errors: z, such as 1.645."),
+]
+Plain = Annotated[
+    bool, typer.Option("--plain", help="Fit a power law without truncation.")
+]
+Out = Annotated[Path, typer.Option(help="The plot, a .png file.")]
+
+
+@mistakes_in_one_line()
+def plan(
+    price: Price,
+    session: Session = None,
+    pool: Pool = None,
+    errors: Errors = None,
+    max_error: MaxError = 0.05,
+    training_price: PriceOfTraining = 0.0,
+    test_size: TestSize = None,
+    batch: BatchSize = None,
+    constraint: Constraint = "overall",
+    theta_base: ThetaBase = "pool",
+    confidence: Confidence = None,
+    plain: Plain = False,
+    out: Out = Path("plan.png"),
+    as_json: Json = False,
 ) -> None:
-    """Prints the plan, and draws it."""
+    r"""Plan the labelling of a whole pool at minimum cost, before paying for it.
+
+    From the errors of a model at a few training sizes, and the prices of labels and of
+    training, says how many labels to train on, which share of the pool the model then
+    labels, and what all of it costs: the plan of MCAL. Writes the cost curve as a plot.
+
+    --errors is a CSV file with the columns size, theta, tested and errors: trained on
+    so many labels, of the most confident share theta of the test set so many items were
+    looked at, and so many of them were wrong. Three sizes are needed for a law, and the
+    test set should be large enough for errors to be counted: some thousands.
+
+    \b
+    Example:
+      size,theta,tested,errors
+      600,0.25,750,12
+      600,0.5,1500,90
+      1200,0.25,750,5
+      1200,0.5,1500,61
+      1800,0.25,750,3
+      1800,0.5,1500,45
+    \b
+      jal plan --pool 60000 --price 0.04 --max-error 0.05 --errors profile.csv \
+        --training-price 0.0003 --out plan.png
+
+    With SESSION, a folder of jal init, pool and errors are those measured there on the
+    labels of jal ask --test:
+
+    \b
+      jal plan mylab --price 0.04 --max-error 0.05
+    """
     if out.suffix.lower() != ".png":
         raise ValueError(f"--out {out}: it must end in .png")
     if session is not None:
@@ -112,10 +180,12 @@ def make_plan(
         max_error=max_error,
         first_batch=batch or step,
         grid_step=step,
-        **options,
+        constraint=constraint,
+        theta_base=theta_base,
+        confidence=confidence,
     )
     if session is not None:
-        models = measured_errors(session)
+        models = measured_errors(LabelStore(session))
         sizes, thetas, tested, wrong = session_profile(models, terms)
         terms = terms._replace(num_test=max(len(right) for *_, right in models))
     else:
@@ -132,11 +202,9 @@ def make_plan(
             f"{where}: the test set of {terms.num_test} and the {now} labels of the "
             f"largest size of {session or errors} are more than that"
         )
-    if not training_price_per_image >= 0:
-        raise ValueError(
-            f"--training-price {training_price_per_image}; it must not be negative"
-        )
-    training = TrainingPrice(per_image=training_price_per_image)
+    if not training_price >= 0:
+        raise ValueError(f"--training-price {training_price}; it must not be negative")
+    training = TrainingPrice(per_image=training_price)
     spend = float(sum(mcal.price_of_training(training, sizes)))
     found = _compiled_plan(
         terms,
@@ -148,10 +216,10 @@ def make_plan(
         size=now,
         batch=float(terms.first_batch),
         spend=spend,
-        truncated=truncated,
+        truncated=not plain,
     )
     if not as_json:
-        _report(terms, found, now, spend, len(sizes), training_price_per_image)
+        _report(terms, found, now, spend, len(sizes), training_price)
     shown = np.isfinite(found.costs)
     costs = np.asarray(found.costs)[shown]
     share = np.asarray(found.thetas)[shown]
@@ -217,9 +285,15 @@ def _report(terms: Terms, found: Plan, now, spend, number, training_price_per_im
     order = shown[np.argsort(np.asarray(found.sizes)[shown], kind="stable")]
     best = int(np.flatnonzero(np.asarray(found.sizes)[order] == size)[0])
     some = {0, best, *np.linspace(0, len(order) - 1, ROWS).round().astype(int).tolist()}
-    rows = [
-        ("training size", "by the model", "labels USD", "training USD", "total USD")
-    ]
+    heads = (
+        "training size",
+        "by the model",
+        "labels USD",
+        "training USD",
+        "total USD",
+        "",
+    )
+    rows = []
     machine_of = functools.partial(_machine, terms)
     for place in sorted(some):
         b, theta, total = (
@@ -227,22 +301,19 @@ def _report(terms: Terms, found: Plan, now, spend, number, training_price_per_im
             for values in (found.sizes, found.thetas, found.costs)
         )
         labels = (terms.num_items - machine_of(int(b), float(theta))) * terms.price
-        mark = "  <- cheapest" if place == best and machine else ""
+        mark = "<- cheapest" if place == best and machine else ""
         rows.append(
             (
                 f"{b:,}",
                 f"{machine_of(int(b), float(theta)) / terms.num_items:.1%}",
                 f"{labels:,.2f}",
                 f"{max(total - labels, 0):,.2f}",
-                f"{total:,.2f}{mark}",
+                f"{total:,.2f}",
+                mark,
             )
         )
-    width = max(len(row[-1].split("  <-")[0]) for row in rows)
-    rows = [
-        (*row[:-1], row[-1].rjust(width) if "<-" not in row[-1] else row[-1])
-        for row in rows
-    ]
-    print("\n" + columns(rows, str.rjust))
+    print()
+    print_table(heads, rows)
 
 
 def _machine(terms: Terms, size: int, theta: float) -> int:

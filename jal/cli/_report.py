@@ -9,9 +9,7 @@ from jal import session
 from jal.cli._options import Folder
 from jal.cli._output import check_folder, mistakes_in_one_line
 
-Out = Annotated[
-    Path | None, typer.Option(help="Default: report.html in the session.")
-]
+Out = Annotated[Path | None, typer.Option(help="Default: report.html in the session.")]
 
 
 @mistakes_in_one_line()

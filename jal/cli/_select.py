@@ -3,7 +3,7 @@
 import csv
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,17 @@ import numpy as np
 import typer
 
 from jal import cost, scoring, selection
-from jal.cli._output import STDOUT, check_folder, option, print_table, refuse, write_csv
+from jal._core import files
+from jal.cli._options import by_its_name
+from jal.cli._output import (
+    SHOWN,
+    STDOUT,
+    check_folder,
+    mistakes_in_one_line,
+    option,
+    print_table,
+    refuse,
+)
 
 # The options that each method of `jal select` needs, and those that it may have.
 METHODS: dict[str, tuple[set[str], set[str]]] = {
@@ -21,6 +31,55 @@ METHODS: dict[str, tuple[set[str], set[str]]] = {
     "k-center": ({"features"}, {"candidates"}),
     "badge": ({"features", "probabilities"}, {"candidates"}),
 }
+
+Scores = Annotated[
+    Path, typer.Argument(metavar="SCORES", help="The .npy file of the scores, [N].")
+]
+Number = Annotated[
+    int | None, typer.Option("-k", min=1, help="How many items; with --budget at most.")
+]
+Costs = Annotated[
+    Path | None, typer.Option(help="Cost of each item, [N], in any unit.")
+]
+Alpha = Annotated[
+    float | None, typer.Option(help="Exponent of the score, >= 0. Default: 1.")
+]
+Beta = Annotated[
+    float | None, typer.Option(help="Exponent of the cost, >= 0. Default: 1.")
+]
+Budget = Annotated[
+    float | None,
+    typer.Option(help="Buy by descending value what fits, in the unit of --costs."),
+]
+Method = Annotated[
+    str, typer.Option(callback=by_its_name, help=f"{', '.join(METHODS)}.")
+]
+Features = Annotated[
+    Path | None, typer.Option(help="Features, [N, D]; only some rows are read.")
+]
+Probabilities = Annotated[
+    Path | None, typer.Option(help="Predicted probabilities, [N, C].")
+]
+Groups = Annotated[Path | None, typer.Option(help="Group of each item, [N] integers.")]
+Labeled = Annotated[
+    Path | None,
+    typer.Option(
+        help="What is labelled and never chosen: indices, or a mask [N] of bools."
+    ),
+]
+Candidates = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="k-center and badge choose from this many of the highest values; 0: all. "
+        "Default: 10 k, at least 1000.",
+    ),
+]
+Exponent = Annotated[float | None, typer.Option(help="Of power, >= 0. Default: 1.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of power and badge.")]
+Out = Annotated[
+    Path, typer.Option(help="CSV file, replaced if it exists; -: standard output.")
+]
 
 
 class _Items(NamedTuple):
@@ -57,6 +116,33 @@ def _check_method(method: str, **options: Any) -> None:
             raise ValueError(
                 f"{option(name)}: no effect with --method {method}; leave it out"
             )
+
+
+def _check_number(k, budget, candidates, method) -> None:
+    """Raises ValueError where it is not said how many items to choose, or twice."""
+    if budget is not None and method != "top-k":
+        raise ValueError(
+            f"--budget buys by descending value, and cannot do so with --method "
+            f"{method}; leave one of the two out"
+        )
+    if budget is None and k is None:
+        raise ValueError("-k or --budget is needed: how many items to choose")
+    if candidates and k and candidates < k:
+        raise ValueError(f"--candidates {candidates} are fewer than -k {k}")
+
+
+def _read_items(scores, costs, groups, features, probabilities, labeled) -> _Items:
+    score = _load("SCORES", scores, "[N]")
+    assert score is not None
+    n = len(score)
+    return _Items(
+        score=score,
+        cost=_load("--costs", costs, "[N]", n),
+        group=_load("--groups", groups, "[N]", n, kinds="iu"),
+        features=_load("--features", features, "[N, D]", n),
+        probabilities=_load("--probabilities", probabilities, "[N, C]", n),
+        is_labeled=_load_labeled(labeled, n),
+    )
 
 
 def _load(name, path, shape, length=None, kinds="iuf") -> np.ndarray | None:
@@ -172,106 +258,97 @@ def _rows(name: str, array: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 def _report_choice(items, picks, requested, out) -> None:
     """The CSV file and a summary, which goes to stderr if the CSV goes to stdout."""
-    rows: list[tuple] = [("index", "score", "cost", "cumulative_cost")]
-    scores = items.score[picks]
-    if items.cost is None:
-        empty = [""] * len(picks)
-        rows += zip(picks, scores, empty, empty, strict=True)
-        paid = ""
-    else:
+    heads = ("index", "score", "cost", "cumulative_cost")
+    paid, costs, sums = "", [""] * len(picks), [""] * len(picks)
+    if items.cost is not None:
         costs = items.cost[picks]
         # As many digits as the costs have, which are added up in float64.
         digits = 7 if costs.dtype in (np.float16, np.float32) else 15
         sums = [f"{sum:.{digits}g}" for sum in np.cumsum(costs, dtype=np.float64)]
-        rows += zip(picks, scores, costs, sums, strict=True)
-        paid = f" at a cost of {rows[-1][-1] if sums else 0}"
+        paid = f" at a cost of {sums[-1] if sums else 0}"
+    rows = list(zip(picks, items.score[picks], costs, sums, strict=True))
     asked = f" of {requested} requested" if requested else ""
     summary = f"chose {len(picks)}{asked} from {items.describe()}{paid}"
     if out == STDOUT:
-        csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
+        csv.writer(sys.stdout, lineterminator="\n").writerows([heads, *rows])
         typer.echo(summary, err=True)
-    else:
-        write_csv(out, rows)
-        print(f"{summary}\nwrote {out}")
-        print_table(rows if paid else [row[:2] for row in rows])
+        return
+    files.write_table(out, [heads, *rows])
+    print(f"{summary}\nwrote {out}")
+    shown = 4 if paid else 2
+    print_table(heads[:shown], [row[:shown] for row in rows], shown=SHOWN)
 
 
-def choose_items(
-    scores,
-    *,
-    k,
-    costs,
-    alpha,
-    beta,
-    budget,
-    method,
-    features,
-    probabilities,
-    groups,
-    labeled,
-    candidates,
-    exponent,
-    seed,
-    out,
+@mistakes_in_one_line()
+def select(
+    scores: Scores,
+    k: Number = None,
+    costs: Costs = None,
+    alpha: Alpha = None,
+    beta: Beta = None,
+    budget: Budget = None,
+    method: Method = "top-k",
+    features: Features = None,
+    probabilities: Probabilities = None,
+    groups: Groups = None,
+    labeled: Labeled = None,
+    candidates: Candidates = None,
+    exponent: Exponent = None,
+    seed: Seed = 0,
+    out: Out = STDOUT,
 ) -> None:
-    """`jal select`, after its options were parsed."""
-    _check_method(
-        method,
-        groups=groups,
-        features=features,
-        probabilities=probabilities,
-        candidates=candidates,
-        exponent=exponent,
-    )
+    r"""Choose which items to label, from the scores of a pool.
+
+    SCORES is a .npy file [N], higher = label it, as jal score writes it; NaN is never
+    chosen. With --costs items are compared by v = score^alpha / cost^beta, otherwise by
+    their scores. The items go to a CSV file, in the order chosen, with the columns
+    index, score, cost and cumulative_cost.
+
+    \b
+    Methods:
+      top-k      the highest values
+      power      at random, with probability in proportion to value^exponent
+      diversify  the best of each of the --groups, then the second best of each, ...
+      k-center   far from each other and from --labeled in --features (core-set)
+      badge      large and different gradients, by --features and --probabilities
+
+    \b
+    Example:
+      jal select scores.npy -k 100 --labeled labeled.npy --out batch.csv
+      jal select scores.npy --costs costs.npy --beta 0.3 --budget 5000 --out batch.csv
+      jal select scores.npy -k 100 --method k-center --features features.npy \
+        --labeled labeled.npy --out batch.csv
+    """
+    methods = dict(features=features, probabilities=probabilities, groups=groups)
+    methods |= dict(candidates=candidates, exponent=exponent)
+    _check_method(method, **methods)
     if costs is None:
         refuse("there are no --costs", alpha=alpha, beta=beta, budget=budget)
-    if budget is not None and method != "top-k":
-        raise ValueError(
-            f"--budget buys by descending value, and cannot do so with --method "
-            f"{method}; leave one of the two out"
-        )
-    if budget is None and k is None:
-        raise ValueError("-k or --budget is needed: how many items to choose")
-    if candidates and k and candidates < k:
-        raise ValueError(f"--candidates {candidates} are fewer than -k {k}")
+    _check_number(k, budget, candidates, method)
     check_folder(out)
-
-    score = _load("SCORES", scores, "[N]")
-    assert score is not None
-    n = len(score)
-    items = _Items(
-        score=score,
-        cost=_load("--costs", costs, "[N]", n),
-        group=_load("--groups", groups, "[N]", n, kinds="iu"),
-        features=_load("--features", features, "[N, D]", n),
-        probabilities=_load("--probabilities", probabilities, "[N, C]", n),
-        is_labeled=_load_labeled(labeled, n),
-    )
     alpha, beta, exponent = (
         1.0 if number is None else number for number in (alpha, beta, exponent)
     )
+    items = _read_items(scores, costs, groups, features, probabilities, labeled)
     _check_items(items, method, beta)
     offered = int(items.available.sum())
     if budget is None and k is not None and k > offered:
         raise ValueError(f"-k {k}: there are only {items.describe()}")
-    requested, k = k, min(k or offered, offered)
-
+    at_most = min(k or offered, offered)
     # Files may hold float64, and a budget must hold to the last of its digits.
     with jax.enable_x64(True):
-        value = jnp.asarray(items.score, jnp.float64)
+        value, price = jnp.asarray(items.score, jnp.float64), None
         if items.cost is not None:
             price = jnp.asarray(items.cost, jnp.float64)
             value = cost.cost_ratio(value, price, alpha=alpha, beta=beta)
-        if budget is not None:
-            picks, _ = selection.within_budget(
-                value,
-                price,
-                budget,
-                max_k=k,
-                available=jnp.asarray(items.available),
-            )
+        if budget is None:
+            options = dict(exponent=exponent, candidates=candidates, seed=seed)
+            picks = _choose(items, value, at_most, method, **options)
         else:
-            choose = dict(exponent=exponent, candidates=candidates, seed=seed)
-            picks = _choose(items, value, k, method, **choose)
+            assert price is not None
+            offer = jnp.asarray(items.available)
+            picks, _ = selection.within_budget(
+                value, price, budget, max_k=at_most, available=offer
+            )
     picks = np.asarray(picks)
-    _report_choice(items, picks[picks >= 0], requested, out)
+    _report_choice(items, picks[picks >= 0], k, out)

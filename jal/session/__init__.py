@@ -99,12 +99,13 @@ from jal.session._store import TEST, TRAIN, AskedBatch, Labels, LabelStore, Told
 # fmt: off
 __all__ = [
     "amounts", "Annotation", "Annotator", "AskedBatch", "Batch", "begin", "by_item",
-    "CONTROL", "decide", "default_recipe", "default_strategy", "export_labels", "image_files", "IMAGE_SIZE",
-    "label_studio_config", "label_studio_tasks", "Labels", "LabelStore", "Measured",
-    "measured_errors", "MODEL", "names_of", "previews", "read_answers", "read_csv",
-    "read_images", "read_label_studio", "read_pool", "Recipe", "resume", "said_of",
-    "Session", "SKIPPED", "spending", "Status", "status_of", "STRATEGIES", "tell_file",
-    "TEST", "thumbnail", "Told", "TRAIN", "UNITS", "Vocabulary", "write_batch",
-    "write_batch_files", "write_csv", "write_report",
+    "CONTROL", "decide", "default_recipe", "default_strategy", "export_labels",
+    "image_files", "IMAGE_SIZE", "label_studio_config", "label_studio_tasks", "Labels",
+    "LabelStore", "Measured", "measured_errors", "MODEL", "names_of", "previews",
+    "read_answers", "read_csv", "read_images", "read_label_studio", "read_pool",
+    "Recipe", "resume", "said_of", "Session", "SKIPPED", "spending", "Status",
+    "status_of", "STRATEGIES", "tell_file", "TEST", "thumbnail", "Told", "TRAIN",
+    "UNITS", "Vocabulary", "write_batch", "write_batch_files", "write_csv",
+    "write_report",
 ]
 # fmt: on

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from jal import acquisition, learners, strategies
+from jal import acquisition, learners, scorers, strategies
 from jal.session._session import Recipe
 from jal.types import Learner, Outputs, Strategy
 
@@ -36,15 +35,13 @@ def default_strategy(x: Any) -> str:
     Returns:
       One of `STRATEGIES`.
 
-    >>> default_strategy(np.zeros((9, 4)))
+    >>> default_strategy(jnp.zeros((9, 4)))
     'margin'
     """
     return "margin" if x.ndim == 2 else "bald"
 
 
-def default_recipe(
-    x: Any, num_classes: int, strategy: str | None = None
-) -> Recipe:
+def default_recipe(x: Any, num_classes: int, strategy: str | None = None) -> Recipe:
     """How `jal init` trains and chooses: a small CNN of images, an SVM of features.
 
     Args:
@@ -60,7 +57,7 @@ def default_recipe(
       ValueError: no such strategy, one that needs dropout with features, or images that
         are too small.
 
-    >>> recipe = default_recipe(np.zeros((9, 4), np.float32), num_classes=3)
+    >>> recipe = default_recipe(jnp.zeros((9, 4)), num_classes=3)
     >>> recipe.learner.init(None).weights.shape
     (5, 3)
     """
@@ -76,9 +73,8 @@ def default_recipe(
     if strategy in _SCORES:
         score = getattr(acquisition, strategy)
         passes = 1 if is_flat else _PASSES
-        chooses: Any = lambda beta: strategies.from_scores(
-            score, num_samples=passes, beta=beta, batch_size=_AT_ONCE
-        )
+        scorer = scorers.passes(score, passes, batch_size=_AT_ONCE)
+        chooses: Any = lambda beta: strategies.from_scores(scorer, beta=beta)
     else:
         chooses = _OTHERS[strategy]()
     flat = lambda x: x.reshape(len(x), -1).astype(jnp.float32)

@@ -410,7 +410,7 @@ def _strategy(
         ranks = labeled_ranks = None
         if with_ranks:
             rank = lambda items: predictive.predict_items(
-                view, items, scoring_batch_size
+                view.predict, view.items(items), scoring_batch_size
             ).need("loss_score")
             ranks, labeled_ranks = rank(candidates), rank(labeled)
         images = lambda rows: prepare(view.data.x[rows])
