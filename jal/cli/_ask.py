@@ -4,7 +4,7 @@ from typing import Annotated
 
 import jax
 import numpy as np
-import typer
+from typer import Option
 
 from jal import session
 from jal._core import files
@@ -14,26 +14,25 @@ from jal.cli._output import amount, mistakes_in_one_line, print_json
 # In the folder of the session.
 CACHE_FOLDER = "cache"
 
-Number = Annotated[int, typer.Option("-k", min=1, help="How many items.")]
+Number = Annotated[int, Option("-k", min=1, help="How many items.")]
 Beta = Annotated[
-    float, typer.Option(help="Exponent of the cost in v = score / cost^beta, >= 0.")
+    float, Option(help="Exponent of the cost in v = score / cost^beta, >= 0.")
 ]
 Test = Annotated[
-    bool,
-    typer.Option("--test", help="At random, to measure accuracy; never trained on."),
+    bool, Option("--test", help="At random, to measure accuracy; never trained on.")
 ]
 Another = Annotated[
-    bool, typer.Option("--another", help="Beside a batch that is still open.")
+    bool, Option("--another", help="Beside a batch that is still open.")
 ]
 ImageUrl = Annotated[
     str | None,
-    typer.Option(
+    Option(
         help="Where Label Studio finds the images, such as "
         "/data/local-files/?d=photos; default: small copies in tasks.json."
     ),
 ]
 Guesses = Annotated[
-    bool, typer.Option("--guesses", help="Show annotators what the model expects.")
+    bool, Option("--guesses", help="Show annotators what the model expects.")
 ]
 
 

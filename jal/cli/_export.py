@@ -3,18 +3,18 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from jal import session
 from jal.cli._options import Folder, Json
 from jal.cli._output import check_folder, mistakes_in_one_line, print_json
 
-Out = Annotated[Path, typer.Option(help="CSV file, replaced if it exists.")]
+Out = Annotated[Path, Option(help="CSV file, replaced if it exists.")]
 Predict = Annotated[
-    bool, typer.Option("--predict", help="The model labels what people did not.")
+    bool, Option("--predict", help="The model labels what people did not.")
 ]
 Everything = Annotated[
-    bool, typer.Option("--annotations", help="All answers of all annotators.")
+    bool, Option("--annotations", help="All answers of all annotators.")
 ]
 
 

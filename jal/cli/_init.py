@@ -3,38 +3,38 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from jal import session
 from jal.cli._options import SIZE, Control, Json, by_its_name
 from jal.cli._output import mistakes_in_one_line, print_json
 
 NewFolder = Annotated[
-    Path, typer.Argument(metavar="SESSION", help="A new folder for the session.")
+    Path, Argument(metavar="SESSION", help="A new folder for the session.")
 ]
 PoolPath = Annotated[
-    Path, typer.Argument(metavar="POOL", help="A folder of images, or a .npy file.")
+    Path, Argument(metavar="POOL", help="A folder of images, or a .npy file.")
 ]
 Classes = Annotated[
-    str, typer.Option(help="Names, separated by commas; or a .txt file, one a line.")
+    str, Option(help="Names, separated by commas; or a .txt file, one a line.")
 ]
 Features = Annotated[
-    Path | None, typer.Option(help="Features of the items, a .npy file [N, D].")
+    Path | None, Option(help="Features of the items, a .npy file [N, D].")
 ]
-Model = Annotated[str | None, typer.Option(help="MODULE:FUNCTION or FILE.py:FUNCTION.")]
+Model = Annotated[str | None, Option(help="MODULE:FUNCTION or FILE.py:FUNCTION.")]
 StrategyName = Annotated[
     str | None,
-    typer.Option(
+    Option(
         callback=by_its_name,
         help=f"{', '.join(session.STRATEGIES)}. Default: bald of images, margin of "
         "features.",
     ),
 ]
 Known = Annotated[
-    Path | None, typer.Option(help="Labels there are already, as jal tell takes.")
+    Path | None, Option(help="Labels there are already, as jal tell takes.")
 ]
-Unit = Annotated[str, typer.Option(help="What --beta weighs: seconds, or cost.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of everything random.")]
+Unit = Annotated[str, Option(help="What --beta weighs: seconds, or cost.")]
+Seed = Annotated[int, Option(min=0, help="Of everything random.")]
 
 
 @mistakes_in_one_line("; begin again")

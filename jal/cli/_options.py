@@ -3,20 +3,15 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
-Folder = Annotated[
-    Path, typer.Argument(metavar="SESSION", help="The folder of the session.")
-]
+Folder = Annotated[Path, Argument(metavar="SESSION", help="The folder of the session.")]
 Control = Annotated[
-    str,
-    typer.Option(help="Name of the Choices tag, of a Label Studio interface of yours."),
+    str, Option(help="Name of the Choices tag, of a Label Studio interface of yours.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="For machines.")]
+Json = Annotated[bool, Option("--json", help="For machines.")]
 # The defaults differ: where there are no images, jal score takes none.
-SIZE = typer.Option(
-    min=12, help="Images are made this many pixels square. Default: 32."
-)
+SIZE = Option(min=12, help="Images are made this many pixels square. Default: 32.")
 
 
 def by_its_name(name: str | None) -> str | None:

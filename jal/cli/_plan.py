@@ -8,7 +8,7 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 import numpy as np
-import typer
+from typer import Argument, Option
 
 from jal import mcal, plots
 from jal.cli._options import Json
@@ -82,40 +82,32 @@ def session_profile(
     return np.array([size for size, _, _ in models]), thetas, counts, errors
 
 
-Price = Annotated[float, typer.Option(help="Of a label, in USD.")]
+Price = Annotated[float, Option(help="Of a label, in USD.")]
 Session = Annotated[
     Path | None,
-    typer.Argument(metavar="[SESSION]", help="Folder whose measured errors are used."),
+    Argument(metavar="[SESSION]", help="Folder whose measured errors are used."),
 ]
-Pool = Annotated[int | None, typer.Option(min=1, help="How many items there are.")]
-Errors = Annotated[Path | None, typer.Option(help="The CSV file of measured errors.")]
-MaxError = Annotated[float, typer.Option(help="Greatest share of wrong labels.")]
+Pool = Annotated[int | None, Option(min=1, help="How many items there are.")]
+Errors = Annotated[Path | None, Option(help="The CSV file of measured errors.")]
+MaxError = Annotated[float, Option(help="Greatest share of wrong labels.")]
 PriceOfTraining = Annotated[
-    float, typer.Option(help="Of a training image, all epochs together, in USD.")
+    float, Option(help="Of a training image, all epochs together, in USD.")
 ]
 TestSize = Annotated[
-    int | None,
-    typer.Option(min=1, help="Labels of the test set. Default: the most tested."),
+    int | None, Option(min=1, help="Labels of the test set. Default: the most tested.")
 ]
 BatchSize = Annotated[
-    int | None,
-    typer.Option(min=1, help="Labels bought a round. Default: 1 % of the pool."),
+    int | None, Option(min=1, help="Labels bought a round. Default: 1 % of the pool.")
 ]
 Constraint = Annotated[
-    str,
-    typer.Option(help="What must be below --max-error: overall, or set (the model's)."),
+    str, Option(help="What must be below --max-error: overall, or set (the model's).")
 ]
-ThetaBase = Annotated[
-    str, typer.Option(help="What theta is a share of: pool, or remaining.")
-]
+ThetaBase = Annotated[str, Option(help="What theta is a share of: pool, or remaining.")]
 Confidence = Annotated[
-    float | None,
-    typer.Option(help="Use Wilson's upper bound of errors: z, such as 1.645."),
+    float | None, Option(help="Use Wilson's upper bound of errors: z, such as 1.645.")
 ]
-Plain = Annotated[
-    bool, typer.Option("--plain", help="Fit a power law without truncation.")
-]
-Out = Annotated[Path, typer.Option(help="The plot, a .png file.")]
+Plain = Annotated[bool, Option("--plain", help="Fit a power law without truncation.")]
+Out = Annotated[Path, Option(help="The plot, a .png file.")]
 
 
 @mistakes_in_one_line()

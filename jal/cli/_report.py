@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from jal import session
 from jal.cli._options import Folder
 from jal.cli._output import check_folder, mistakes_in_one_line
 
-Out = Annotated[Path | None, typer.Option(help="Default: report.html in the session.")]
+Out = Annotated[Path | None, Option(help="Default: report.html in the session.")]
 
 
 @mistakes_in_one_line()

@@ -13,6 +13,7 @@ import numpy as np
 import typer
 from jax.sharding import Mesh
 from jax.tree_util import Partial
+from typer import Argument, Option
 
 from jal import acquisition, learners, scorers, scoring, session
 from jal._core import files, references
@@ -34,23 +35,20 @@ PASSES = 100
 BLOCK = 1 << 20
 
 Model = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL", help="MODULE:FUNCTION, FILE.py:FUNCTION, or logits."
-    ),
+    str, Argument(metavar="MODEL", help="MODULE:FUNCTION, FILE.py:FUNCTION, or logits.")
 ]
 Pool = Annotated[
     str,
-    typer.Argument(
+    Argument(
         metavar="POOL",
         help="A .npy file, a folder of them or of images, or a function.",
     ),
 ]
-Name = Annotated[str, typer.Option("--acquisition", help="A name of jal acquisitions.")]
-Out = Annotated[Path, typer.Option(help="The .npy file for the scores.")]
+Name = Annotated[str, Option("--acquisition", help="A name of jal acquisitions.")]
+Out = Annotated[Path, Option(help="The .npy file for the scores.")]
 Passes = Annotated[
     int | None,
-    typer.Option(
+    Option(
         min=0,
         help="S, passes with dropout; 0: one prediction without it. "
         f"Default: {PASSES}.",
@@ -58,43 +56,37 @@ Passes = Annotated[
 ]
 Masks = Annotated[
     str | None,
-    typer.Option(
+    Option(
         help="Dropout masks of a pass: shared by all items, which is fast, or "
         "independent. Default: shared."
     ),
 ]
 Members = Annotated[
     bool,
-    typer.Option(
+    Option(
         "--members",
         help="The variables are those of an ensemble, members first in each leaf.",
     ),
 ]
 ChunkSize = Annotated[
-    int, typer.Option(min=1, help="Items at a time, on all devices together.")
+    int, Option(min=1, help="Items at a time, on all devices together.")
 ]
 BatchSize = Annotated[
-    int | None,
-    typer.Option(min=1, help="Items of a chunk at a time; saves device memory."),
+    int | None, Option(min=1, help="Items of a chunk at a time; saves device memory.")
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Of the dropout masks.")]
+Seed = Annotated[int, Option(min=0, help="Of the dropout masks.")]
 Top = Annotated[
-    int | None,
-    typer.Option(min=1, help="Write the highest to a .top.csv beside --out."),
+    int | None, Option(min=1, help="Write the highest to a .top.csv beside --out.")
 ]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with what there is at --out.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
+Resume = Annotated[bool, Option("--resume", help="Go on with what there is at --out.")]
+Quiet = Annotated[bool, Option("--quiet", help="No progress bar.")]
 Coordinator = Annotated[
-    str | None, typer.Option(help="HOST:PORT of process 0, for several hosts.")
+    str | None, Option(help="HOST:PORT of process 0, for several hosts.")
 ]
-Processes = Annotated[int | None, typer.Option(min=1, help="How many hosts there are.")]
-Process = Annotated[
-    int | None, typer.Option(min=0, help="Which of them this is: 0, 1, ...")
-]
+Processes = Annotated[int | None, Option(min=1, help="How many hosts there are.")]
+Process = Annotated[int | None, Option(min=0, help="Which of them this is: 0, 1, ...")]
 Timeout = Annotated[
-    int, typer.Option(min=10, help="Seconds until a silent host counts as lost.")
+    int, Option(min=10, help="Seconds until a silent host counts as lost.")
 ]
 
 

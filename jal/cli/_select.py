@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import typer
+from typer import Argument, Option
 
 from jal import cost, scoring, selection
 from jal._core import files
@@ -33,52 +34,40 @@ METHODS: dict[str, tuple[set[str], set[str]]] = {
 }
 
 Scores = Annotated[
-    Path, typer.Argument(metavar="SCORES", help="The .npy file of the scores, [N].")
+    Path, Argument(metavar="SCORES", help="The .npy file of the scores, [N].")
 ]
 Number = Annotated[
-    int | None, typer.Option("-k", min=1, help="How many items; with --budget at most.")
+    int | None, Option("-k", min=1, help="How many items; with --budget at most.")
 ]
-Costs = Annotated[
-    Path | None, typer.Option(help="Cost of each item, [N], in any unit.")
-]
-Alpha = Annotated[
-    float | None, typer.Option(help="Exponent of the score, >= 0. Default: 1.")
-]
-Beta = Annotated[
-    float | None, typer.Option(help="Exponent of the cost, >= 0. Default: 1.")
-]
+Costs = Annotated[Path | None, Option(help="Cost of each item, [N], in any unit.")]
+Alpha = Annotated[float | None, Option(help="Exponent of the score, >= 0. Default: 1.")]
+Beta = Annotated[float | None, Option(help="Exponent of the cost, >= 0. Default: 1.")]
 Budget = Annotated[
     float | None,
-    typer.Option(help="Buy by descending value what fits, in the unit of --costs."),
+    Option(help="Buy by descending value what fits, in the unit of --costs."),
 ]
-Method = Annotated[
-    str, typer.Option(callback=by_its_name, help=f"{', '.join(METHODS)}.")
-]
+Method = Annotated[str, Option(callback=by_its_name, help=f"{', '.join(METHODS)}.")]
 Features = Annotated[
-    Path | None, typer.Option(help="Features, [N, D]; only some rows are read.")
+    Path | None, Option(help="Features, [N, D]; only some rows are read.")
 ]
-Probabilities = Annotated[
-    Path | None, typer.Option(help="Predicted probabilities, [N, C].")
-]
-Groups = Annotated[Path | None, typer.Option(help="Group of each item, [N] integers.")]
+Probabilities = Annotated[Path | None, Option(help="Predicted probabilities, [N, C].")]
+Groups = Annotated[Path | None, Option(help="Group of each item, [N] integers.")]
 Labeled = Annotated[
     Path | None,
-    typer.Option(
-        help="What is labelled and never chosen: indices, or a mask [N] of bools."
-    ),
+    Option(help="What is labelled and never chosen: indices, or a mask [N] of bools."),
 ]
 Candidates = Annotated[
     int | None,
-    typer.Option(
+    Option(
         min=0,
         help="k-center and badge choose from this many of the highest values; 0: all. "
         "Default: 10 k, at least 1000.",
     ),
 ]
-Exponent = Annotated[float | None, typer.Option(help="Of power, >= 0. Default: 1.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of power and badge.")]
+Exponent = Annotated[float | None, Option(help="Of power, >= 0. Default: 1.")]
+Seed = Annotated[int, Option(min=0, help="Of power and badge.")]
 Out = Annotated[
-    Path, typer.Option(help="CSV file, replaced if it exists; -: standard output.")
+    Path, Option(help="CSV file, replaced if it exists; -: standard output.")
 ]
 
 

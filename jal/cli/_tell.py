@@ -3,19 +3,15 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from jal import session
 from jal.cli._options import Control, Folder, Json
 from jal.cli._output import SHOWN, mistakes_in_one_line, print_json
 
-Told = Annotated[Path, typer.Argument(metavar="FILE", help="CSV or JSON.")]
-Annotator = Annotated[
-    str, typer.Option(help="Who said it, where the file does not say.")
-]
-Final = Annotated[
-    bool, typer.Option("--final", help="Settle what people said differently.")
-]
+Told = Annotated[Path, Argument(metavar="FILE", help="CSV or JSON.")]
+Annotator = Annotated[str, Option(help="Who said it, where the file does not say.")]
+Final = Annotated[bool, Option("--final", help="Settle what people said differently.")]
 
 
 @mistakes_in_one_line()
