@@ -332,8 +332,7 @@ def test_nan_is_told_in_a_line():
     assert result.stdout.startswith("2 items scored by bald, 2 NaN (items 0, 1)\n")
 
 
-def test_range_of_scores_block_by_block(monkeypatch):
-    monkeypatch.setattr(_score, "BLOCK", 2)
+def test_range_of_scores():
     scores = np.array([np.nan, np.nan, 3, np.nan, -1, 4, np.nan], np.float32)
     assert _score._range_of(scores) == (-1, 2, 4)
     assert _score._range_of(np.array([np.inf, 1], np.float32)) == (

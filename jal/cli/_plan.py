@@ -3,7 +3,7 @@
 import csv
 import functools
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -165,6 +165,8 @@ def plan(
     elif pool is None or errors is None:
         raise ValueError("give --pool and --errors, or the folder of a session")
     step = max(1, round(0.01 * pool))
+    options: Any = dict(constraint=constraint, theta_base=theta_base)
+    options["confidence"] = confidence
     terms = Terms(
         pool,
         test_size or 1,
@@ -172,9 +174,7 @@ def plan(
         max_error=max_error,
         first_batch=batch or step,
         grid_step=step,
-        constraint=constraint,
-        theta_base=theta_base,
-        confidence=confidence,
+        **options,
     )
     if session is not None:
         models = measured_errors(LabelStore(session))

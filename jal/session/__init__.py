@@ -82,8 +82,15 @@ from jal.session._label_studio import (
     read_label_studio,
     thumbnail,
 )
-from jal.session._pool import IMAGE_SIZE, image_files, read_images, read_pool
-from jal.session._recipes import STRATEGIES, default_recipe, default_strategy
+from jal.session._pool import (
+    IMAGE_SIZE,
+    STRATEGIES,
+    default_recipe,
+    default_strategy,
+    image_files,
+    read_images,
+    read_pool,
+)
 from jal.session._session import UNITS, Batch, Recipe, Session
 from jal.session._status import (
     Annotator,

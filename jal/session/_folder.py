@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -20,8 +20,15 @@ from jal.session._label_studio import (
     read_answers,
     thumbnail,
 )
-from jal.session._pool import IMAGE_SIZE, preview, read_array, read_pool, stretched
-from jal.session._recipes import default_recipe, default_strategy
+from jal.session._pool import (
+    IMAGE_SIZE,
+    default_recipe,
+    default_strategy,
+    preview,
+    read_array,
+    read_pool,
+    stretched,
+)
 from jal.session._session import Batch, Recipe, Session, check_unit
 from jal.session._status import said_of, spending, status_of
 from jal.session._store import LabelStore, Told
@@ -34,24 +41,9 @@ _PREVIEW = 256
 _PICTURE, _PICTURES = 96, 60
 # What a process that was killed leaves beside what it was writing.
 _LEFT = re.compile(r"\.tmp(-journal)?$")
-# Where a store keeps the facts of a pool that stands in files.
+# Where a store keeps the facts of a pool of files: the path of what it was made of
+# ("source"), and how it was begun ("features", "model", "strategy").
 _FACTS = "cli"
-
-
-class PoolFacts(NamedTuple):
-    """What a session keeps of its pool, as JSON.
-
-    Attributes:
-      source: path of the folder of images or of the array that it was made of.
-      features: path of the features that the model sees, or None.
-      model: MODULE:FUNCTION that returns a recipe, or None.
-      strategy: one of `STRATEGIES`; not used with a model.
-    """
-
-    source: str
-    features: str | None
-    model: str | None
-    strategy: str
 
 
 def begin(
@@ -113,12 +105,12 @@ def begin(
     if len(classes) < 2:
         raise ValueError(f"classes={list(classes)}; give at least two names")
     names, x = read_pool(pool, size=size, features=features)
-    facts = PoolFacts(
-        str(Path(pool).absolute()),
-        None if features is None else str(Path(features).absolute()),
-        None if model is None else references.absolute(model),
-        strategy or default_strategy(x),
-    )
+    facts = {
+        "source": str(Path(pool).absolute()),
+        "features": None if features is None else str(Path(features).absolute()),
+        "model": None if model is None else references.absolute(model),
+        "strategy": strategy or default_strategy(x),
+    }
     Vocabulary(names, classes)
     interface = label_studio_config(classes) + "\n"
     recipe = _recipe(facts, x, len(classes))
@@ -130,13 +122,12 @@ def begin(
     with files.writing(folder / POOL_FILE) as file:
         np.save(file, x)
     (folder / INTERFACE_FILE).write_text(interface)
-    kept = {_FACTS: facts._asdict()}
     return Session.create(
         *(folder, x, recipe),
         classes=classes,
         seed=seed,
         unit=unit,
-        facts=kept,
+        facts={_FACTS: facts},
         told=told,
     )
 
@@ -163,13 +154,12 @@ def resume(folder: str | Path | LabelStore) -> Session:
     ('cat', 'dog')
     """
     store = folder if isinstance(folder, LabelStore) else LabelStore(folder)
-    facts = _facts_of(store)
-    if facts is None:
+    if _FACTS not in store.facts:
         raise ValueError(
             f"{store.folder} was made from Python; open it there, with Session.open"
         )
     x = read_array(store.folder / POOL_FILE)
-    return Session.open(store, x, _recipe(facts, x, len(store.classes)))
+    return Session.open(store, x, _recipe(store.facts[_FACTS], x, len(store.classes)))
 
 
 def names_of(store: LabelStore) -> list[str]:
@@ -185,7 +175,7 @@ def names_of(store: LabelStore) -> list[str]:
     >>> names_of(LabelStore.create(tempfile.mkdtemp(), num_items=2, classes="ab"))
     ['0', '1']
     """
-    if _facts_of(store) is None:
+    if _FACTS not in store.facts:
         return [str(number) for number in range(store.num_items)]
     return json.loads((store.folder / NAMES_FILE).read_text())
 
@@ -402,10 +392,10 @@ def previews(store: LabelStore, items: Sequence[int], *, size: int) -> list | No
     >>> store = LabelStore.create(tempfile.mkdtemp(), num_items=2, classes="ab")
     >>> previews(store, [0], size=64)
     """
-    facts = _facts_of(store)
+    facts = store.facts.get(_FACTS)
     if facts is None:
         return None
-    source = Path(facts.source)
+    source = Path(facts["source"])
     if source.suffix != ".npy":
         if not source.is_dir():
             raise ValueError(
@@ -416,7 +406,7 @@ def previews(store: LabelStore, items: Sequence[int], *, size: int) -> list | No
         return [preview(source / names[item], size) for item in items]
     # The session's own copy, unless that holds features.
     own = store.folder / POOL_FILE
-    images = read_array(own if facts.features is None else source)
+    images = read_array(own if facts["features"] is None else source)
     if len(images) != store.num_items:
         raise ValueError(f"{source} has {len(images)} items now, not {store.num_items}")
     if images.ndim < 3 or (images.ndim == 4 and images.shape[3] not in (1, 3, 4)):
@@ -456,18 +446,13 @@ def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _facts_of(store: LabelStore) -> PoolFacts | None:
-    facts = store.facts.get(_FACTS)
-    return None if facts is None else PoolFacts(**facts)
-
-
-def _recipe(facts: PoolFacts, x: np.ndarray, num_classes: int) -> Recipe:
-    if facts.model is None:
-        return default_recipe(x, num_classes, facts.strategy)
-    made = references.call(facts.model, "model")
+def _recipe(facts: dict, x: np.ndarray, num_classes: int) -> Recipe:
+    if facts["model"] is None:
+        return default_recipe(x, num_classes, facts["strategy"])
+    made = references.call(facts["model"], "model")
     if not isinstance(made, Recipe):
         raise ValueError(
-            f"{facts.model}() returned a {type(made).__name__}; expected "
+            f"{facts['model']}() returned a {type(made).__name__}; expected "
             "jal.session.Recipe"
         )
     return made

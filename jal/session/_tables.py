@@ -5,6 +5,7 @@ opened, run or shown as HTML.
 """
 
 import codecs
+import contextlib
 import csv
 import io
 import os
@@ -220,6 +221,15 @@ def shown(value: Any) -> str:
     ("'cat'", 60)
     """
     return _REPR.repr(value)
+
+
+@contextlib.contextmanager
+def located(place: str) -> Iterator[None]:
+    """Says of an error where it is."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
 
 
 def is_whole(text: str) -> bool:
