@@ -11,7 +11,7 @@ import numpy as np
 import typer
 from typer import Argument, Option
 
-from jal import cost, scoring, selection
+from jal import cost, selection
 from jal._core import files
 from jal.cli._options import by_its_name
 from jal.cli._output import (
@@ -139,7 +139,7 @@ def _load(name, path, shape, length=None, kinds="iuf") -> np.ndarray | None:
     if path is None:
         return None
     try:
-        array = scoring.map_file(path)
+        array = files.map_file(path)
     except (ValueError, OSError) as error:
         raise ValueError(f"{name} {error}") from error
     # Whoever has labelled nothing saves an empty list, of whatever dtype.

@@ -14,7 +14,8 @@
 - `round_key`: The key of one purpose in one round.
 """
 
-from jal.loop._drive import ROUNDS_FILE, RUN_FILE, drive
+from jal._core.files import RUN_FILE
+from jal.loop._drive import ROUNDS_FILE, drive
 from jal.loop._round import (
     COST,
     FIT,

@@ -64,8 +64,8 @@ def start(
     """What the first round begins with.
 
     Args:
-      key: the run's key; with keys of its own for each part, beside that of the initial
-        set and those of round 0.
+      key: [] the run's key; with keys of its own for each part, beside that of the
+        initial set and those of round 0.
       learner: what is trained.
       strategy: what chooses.
       propose: what is on the table.
@@ -171,8 +171,8 @@ def choose(
       k: K, how many.
 
     Returns:
-      `Picks`, the new state, and the counts `num_available` and `num_nan`, available
-      candidates whose score was NaN.
+      `Picks` of [K], the new state, and the counts [] `num_available` and `num_nan`,
+      available candidates whose score was NaN.
 
     Raises:
       ValueError: there are fewer than K candidates.

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jal import acquisition, learners, scorers, scoring, strategies
+from jal import acquisition, learners, scorers, strategies
+from jal._core import files
 from jal.session._session import Recipe
 from jal.types import Learner, Outputs, Strategy
 
@@ -154,7 +155,7 @@ def preview(path: Path, size: int) -> np.ndarray:
 
 def read_array(path: str | Path) -> np.ndarray:
     """An .npy file [N, ...] of numbers, finite."""
-    array = np.asarray(scoring.map_file(Path(path)))
+    array = np.asarray(files.map_file(Path(path)))
     if array.dtype.kind not in "uif":
         raise ValueError(f"{path} holds {array.dtype}; expected numbers")
     if not 2 <= array.ndim <= 4 or not array.size:
