@@ -46,12 +46,6 @@ def predict(weights, x, key=None):
 def trained():
     return predict, WEIGHTS
 
-def seeing():
-    def predict(weights, x, key=None):
-        features = x[:, ::4, 0, 0][:, :4].astype(jnp.float32) / 255
-        return Outputs(logits=features @ weights[:4])
-    return predict, WEIGHTS
-
 def members():
     return predict, np.stack([WEIGHTS, 2 * WEIGHTS, -WEIGHTS])
 
@@ -64,6 +58,12 @@ def slow():
 
 def records():
     return scoring.open_source(Records(), prepare=lambda batch: batch["image"])
+
+def seeing():
+    def predict(weights, x, key=None):
+        features = x[:, ::4, 0, 0][:, :4].astype(jnp.float32) / 255
+        return Outputs(logits=features @ weights[:4])
+    return predict, WEIGHTS
 
 class Records:
     def __len__(self):
@@ -867,7 +867,7 @@ def test_every_acquisition_function_is_listed():
     functions = {
         name: function
         for name, function in vars(acquisition).items()
-        if inspect.isfunction(function) and not name.startswith("_")
+        if inspect.isfunction(function) and function.__module__ == acquisition.__name__
     }
     facts = {fact.function.__name__: fact for fact in acquisition.FACTS}
     assert set(facts) == set(functions)

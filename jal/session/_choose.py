@@ -31,7 +31,6 @@ class Found(NamedTuple):
     confidence: jax.Array  # [K] its probability
     test_predicted: jax.Array  # [n] class
     test_margin: jax.Array  # [n] p_1 - p_2
-    metrics: dict  # of the learner
 
 
 def pool_of(order: np.ndarray, excluded: np.ndarray) -> Pool:
@@ -151,7 +150,7 @@ def choose(
     """Trains, chooses K items, and predicts those and the items `tested` [n]."""
     now = functools.partial(loop.round_key, key, number)
     seen = data if weighs_cost else data._replace(cost=None)
-    predict, metrics = loop.fit(now(loop.FIT), learner, carried.variables, seen, pool)
+    predict, _ = loop.fit(now(loop.FIT), learner, carried.variables, seen, pool)
     candidates, available, proposal = propose.propose(
         now(loop.PROPOSAL), carried.proposal, pool
     )
@@ -187,7 +186,6 @@ def choose(
         confidence,
         test_predicted,
         test_margin,
-        metrics,
     )
     return Carried(predict.args[0], cost_variables, state, proposal), found
 

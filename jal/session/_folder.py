@@ -346,21 +346,20 @@ def write_report(store: LabelStore, out: str | Path | None = None) -> Path:
     spend = {"seconds": spending(store, "seconds"), "cost": spending(store, "cost")}
     told = [name for name, curve in spend.items() if curve]
     unit = told[0] if len(told) == 1 else found.unit
+    is_next = found.waiting and unit == found.unit
+    next_cost = _known(found.waiting_cost) if is_next else None
     campaign = _report.Campaign(
         store.folder.absolute().name,
         found.num_items,
         found.classes,
         found.counts,
         rounds=[
-            _report.Round(r.batch, r.labels, *map(_known, (r.accuracy, r.low, r.high)))
+            _report.Round(r.batch, r.labels, r.accuracy, r.low, r.high)
             for r in found.rounds
         ],
         spend=spend[unit],
         unit="money" if unit == "cost" else unit,
-        annotators=[
-            (a.who, a.labels, a.skipped, a.seconds, _known(a.median_seconds))
-            for a in found.annotators
-        ],
+        annotators=[a[:-1] for a in found.annotators],
         waiting=found.waiting,
         skipped=found.skipped,
         disputed=[(names[i], s) for i, s in said_of(store, found.disputed).items()],

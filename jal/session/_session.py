@@ -271,21 +271,19 @@ class Session:
           ValueError: lengths that differ, or a value out of range; then nothing was
             taken.
         """
-        columns = {"indices": indices, "labels": labels}
-        columns |= {"costs": costs, "seconds": seconds}
-        sizes = {n: len(v) for n, v in columns.items() if v is not None}
+        unknown = [None] * len(indices)
+        columns = {
+            "indices": indices,
+            "labels": labels,
+            "seconds": unknown if seconds is None else seconds,
+            "costs": unknown if costs is None else costs,
+        }
+        sizes = {name: len(column) for name, column in columns.items()}
         if len(set(sizes.values())) > 1:
             raise ValueError(f"{sizes}; all must have the same length")
-        missing = [None] * len(indices)
         annotations = [
             Annotation(item, _label(label), annotator, _amount(time), _amount(price))
-            for item, label, time, price in zip(
-                indices,
-                labels,
-                missing if seconds is None else seconds,
-                missing if costs is None else costs,
-                strict=True,
-            )
+            for item, label, time, price in zip(*columns.values(), strict=True)
         ]
         return self.store.tell(annotations, final=final)
 
@@ -342,19 +340,16 @@ class Session:
         return self.store.add_batch(number, TRAIN, items, scores=scores)
 
     def _add_chosen(self, number, labels, strategy, count, beta) -> bool:
-        recipe = self.recipe
-        told = _told_costs(labels, self.store.facts["unit"])
+        recipe, unit = self.recipe, self.store.facts["unit"]
+        told = _told_costs(labels, unit)
         cost_learner = recipe.cost_learner if np.isfinite(told).sum() >= 2 else None
         if beta > 0 and cost_learner is None:
-            unit = self.store.facts["unit"]
+            why = f"{unit} above 0 were told of fewer than two items; tell them"
+            if recipe.cost_learner is None:
+                why = "the recipe has no cost_learner; give one"
             raise ValueError(
-                f"beta={beta} weighs the {unit} of a label, but "
-                + (
-                    "the recipe has no cost_learner; give one, or beta=0"
-                    if recipe.cost_learner is None
-                    else f"{unit} above 0 were told of fewer than two items; tell "
-                    "them, or ask with beta=0"
-                )
+                f"beta={beta} weighs the {unit} of a label, but {why}, or ask with "
+                "beta=0"
             )
         carried = self._restore(self.store.batches(), strategy)
         tested = np.flatnonzero(labels.is_test & (labels.label >= 0))
@@ -416,16 +411,9 @@ class Session:
 
     def _restore(self, batches: list[AskedBatch], strategy: Strategy) -> Carried:
         """What the last batch that a model chose has left, or the beginning."""
-        step = _last_step(batches)
-        recipe = self.recipe
-        initial = rounds.initial(
-            self._key,
-            self.x,
-            recipe.learner,
-            strategy,
-            recipe.cost_learner,
-            recipe.propose,
-        )
+        step, recipe = _last_step(batches), self.recipe
+        made_of = (recipe.learner, strategy, recipe.cost_learner, recipe.propose)
+        initial = rounds.initial(self._key, self.x, *made_of)
         if step is None:
             # Placed as what is restored, so that both share a compilation.
             return jax.device_put(initial, jax.devices()[0])
@@ -477,15 +465,8 @@ def _asked(batch: AskedBatch, left: np.ndarray) -> Batch:
     size = len(batch.items)
     predicted = np.array(batch.detail.get("predicted", [-1] * size), np.int32)
     confidence = np.array(batch.detail.get("confidence", [np.nan] * size), float)
-    return Batch(
-        batch.number,
-        batch.purpose,
-        batch.items[left],
-        batch.scores[left],
-        batch.costs[left],
-        predicted[left],
-        confidence[left],
-    )
+    columns = (batch.items, batch.scores, batch.costs, predicted, confidence)
+    return Batch(batch.number, batch.purpose, *(column[left] for column in columns))
 
 
 def _eligible(labels: Labels) -> np.ndarray:
