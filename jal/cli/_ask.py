@@ -14,37 +14,30 @@ from jal.cli._output import amount, mistakes_in_one_line, print_json
 # In the folder of the session.
 CACHE_FOLDER = "cache"
 
-Number = Annotated[int, Option("-k", min=1, help="How many items.")]
-Beta = Annotated[
-    float, Option(help="Exponent of the cost in v = score / cost^beta, >= 0.")
-]
-Test = Annotated[
-    bool, Option("--test", help="At random, to measure accuracy; never trained on.")
-]
-Another = Annotated[
-    bool, Option("--another", help="Beside a batch that is still open.")
-]
-ImageUrl = Annotated[
-    str | None,
-    Option(
-        help="Where Label Studio finds the images, such as "
-        "/data/local-files/?d=photos; default: small copies in tasks.json."
-    ),
-]
-Guesses = Annotated[
-    bool, Option("--guesses", help="Show annotators what the model expects.")
-]
-
 
 @mistakes_in_one_line("; nothing was chosen, ask again")
 def ask(
     folder: Folder,
-    k: Number = 50,
-    beta: Beta = 0.0,
-    test: Test = False,
-    another: Another = False,
-    image_url: ImageUrl = None,
-    guesses: Guesses = False,
+    k: Annotated[int, Option("-k", min=1, help="How many items.")] = 50,
+    beta: Annotated[
+        float, Option(help="Exponent of the cost in v = score / cost^beta, >= 0.")
+    ] = 0.0,
+    test: Annotated[
+        bool, Option("--test", help="At random, to measure accuracy; never trained on.")
+    ] = False,
+    another: Annotated[
+        bool, Option("--another", help="Beside a batch that is still open.")
+    ] = False,
+    image_url: Annotated[
+        str | None,
+        Option(
+            help="Where Label Studio finds the images, such as "
+            "/data/local-files/?d=photos; default: small copies in tasks.json."
+        ),
+    ] = None,
+    guesses: Annotated[
+        bool, Option("--guesses", help="Show annotators what the model expects.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     r"""Choose the next items to label, and write the files for annotators.

@@ -9,21 +9,17 @@ from jal import session
 from jal.cli._options import Folder, Json
 from jal.cli._output import check_folder, mistakes_in_one_line, print_json
 
-Out = Annotated[Path, Option(help="CSV file, replaced if it exists.")]
-Predict = Annotated[
-    bool, Option("--predict", help="The model labels what people did not.")
-]
-Everything = Annotated[
-    bool, Option("--annotations", help="All answers of all annotators.")
-]
-
 
 @mistakes_in_one_line()
 def export(
     folder: Folder,
-    out: Out,
-    predict: Predict = False,
-    everything: Everything = False,
+    out: Annotated[Path, Option(help="CSV file, replaced if it exists.")],
+    predict: Annotated[
+        bool, Option("--predict", help="The model labels what people did not.")
+    ] = False,
+    everything: Annotated[
+        bool, Option("--annotations", help="All answers of all annotators.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     r"""Write the labels to a CSV file: index, name, label, by, probability.

@@ -9,11 +9,14 @@ from jal import session
 from jal.cli._options import Folder
 from jal.cli._output import check_folder, mistakes_in_one_line
 
-Out = Annotated[Path | None, Option(help="Default: report.html in the session.")]
-
 
 @mistakes_in_one_line()
-def report(folder: Folder, out: Out = None) -> None:
+def report(
+    folder: Folder,
+    out: Annotated[
+        Path | None, Option(help="Default: report.html in the session.")
+    ] = None,
+) -> None:
     """Write a page of HTML: learning curve, spend, classes, the last batch's images.
 
     Example: jal report mylab

@@ -9,17 +9,17 @@ from jal import session
 from jal.cli._options import Control, Folder, Json
 from jal.cli._output import SHOWN, mistakes_in_one_line, print_json
 
-Told = Annotated[Path, Argument(metavar="FILE", help="CSV or JSON.")]
-Annotator = Annotated[str, Option(help="Who said it, where the file does not say.")]
-Final = Annotated[bool, Option("--final", help="Settle what people said differently.")]
-
 
 @mistakes_in_one_line()
 def tell(
     folder: Folder,
-    path: Told,
-    annotator: Annotator = "",
-    final: Final = False,
+    path: Annotated[Path, Argument(metavar="FILE", help="CSV or JSON.")],
+    annotator: Annotated[
+        str, Option(help="Who said it, where the file does not say.")
+    ] = "",
+    final: Annotated[
+        bool, Option("--final", help="Settle what people said differently.")
+    ] = False,
     control: Control = session.CONTROL,
     as_json: Json = False,
 ) -> None:

@@ -364,9 +364,7 @@ def write_report(store: LabelStore, out: str | Path | None = None) -> Path:
         skipped=found.skipped,
         disputed=[(names[i], s) for i, s in said_of(store, found.disputed).items()],
         last_batch=_last_pictures(store, names),
-        next_cost=(
-            _known(found.waiting_cost) if found.waiting and unit == found.unit else None
-        ),
+        next_cost=next_cost,
     )
     _report.write(out, campaign)
     return out

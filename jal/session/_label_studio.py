@@ -152,9 +152,7 @@ def thumbnail(image: Any, *, size: int = 128) -> str:
     pixels = np.asarray(image)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]
-    if not (
-        pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))
-    ) or not all(pixels.shape):
+    if pixels.ndim != 2 and pixels.shape[2:] not in ((3,), (4,)) or not pixels.size:
         raise ValueError(
             f"image has shape {pixels.shape}; expected [H, W] or [H, W, C] with C = 1, "
             "3 or 4"

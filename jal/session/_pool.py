@@ -12,6 +12,7 @@ import optax
 from jal import acquisition, learners, scorers, strategies
 from jal._core import files
 from jal.session._session import Recipe
+from jal.session._tables import located
 from jal.types import Learner, Outputs, Strategy
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
@@ -65,7 +66,9 @@ def read_pool(
     if path.is_dir():
         paths = image_files(path)
         names = [image.relative_to(path).as_posix() for image in paths]
-        _check_names(path, names)
+        for name in names:
+            with located(f"pool {path}: rename {name!r}, which is not UTF-8"):
+                name.encode()
         x = read_images(paths, size, progress=True) if features is None else None
     else:
         x = _array_of(path)
@@ -183,17 +186,6 @@ def _unit_length(x: np.ndarray, path: Path) -> np.ndarray:
         raise ValueError(f"{path} has shape {x.shape}; expected features [N, D]")
     x = x.astype(np.float32)
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-
-
-def _check_names(folder: Path, names: Sequence[str]) -> None:
-    for name in names:
-        try:
-            name.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"pool {folder} has a file whose name is not UTF-8 ({name!r}); rename "
-                "it"
-            ) from error
 
 
 @contextlib.contextmanager
