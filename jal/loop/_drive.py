@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jal._core import checkpoints, files
+from jal._core.checks import at_least_one
 from jal._core.compile import cpu_compiler_options
 from jal.loop import _run
 from jal.types import Data, Learner, Strategy
@@ -73,8 +74,7 @@ def drive(
       FileExistsError: the folder holds a run and `resume` is False.
       ImportError: tqdm or Orbax is needed and missing.
 
-    >>> from jal import pool
-    >>> from jal import strategies
+    >>> from jal import pool, strategies
     >>> learner = Learner(lambda key: (), lambda key, v, data, pool: ((), {}), print)
     >>> state, infos = drive(
     ...     jax.random.key(0),
@@ -90,8 +90,7 @@ def drive(
     >>> infos.count.tolist()
     [1, 2, 3]
     """
-    if segment < 1:
-        raise ValueError(f"segment={segment}; it must be at least 1")
+    at_least_one(segment=segment)
     _run.check(data, initial, k=k, rounds=rounds, cost=options.get("cost"))
     if options.get("evaluate_rounds") is not None:
         options["evaluate_rounds"] = tuple(options["evaluate_rounds"])

@@ -376,7 +376,24 @@ lower rounds or k
     if data.y.ndim != 1:
         raise ValueError(f"data.y has shape {data.y.shape}; expected [N]")
     num_items = data.y.shape[0]
-    for path, leaf in jax.tree_util.tree_leaves_with_path(data.x):
+    _check_inputs(data.x, num_items)
+    _check_initial(initial, num_items)
+    num_labels = initial.shape[0] + rounds * k
+    if num_labels > num_items:
+        raise ValueError(
+            f"initial + rounds * k = {initial.shape[0]} + {rounds} * {k} = "
+            f"{num_labels} labels, but data has {num_items} items; lower rounds or k"
+        )
+    if cost is not None and data.cost is None:
+        raise ValueError(f"cost={cost!r}, but data.cost is None; give [N] costs > 0")
+    if data.cost is not None:
+        _check_cost(data.cost, num_items)
+    if num_classes is not None and _is_known(data.y):
+        _check_labels(np.asarray(data.y), num_classes)
+
+
+def _check_inputs(x: Any, num_items: int) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(x):
         if leaf.ndim < 1 or leaf.shape[0] != num_items:
             raise ValueError(
                 f"data.x{jax.tree_util.keystr(path)} has shape {leaf.shape}; expected "
@@ -387,16 +404,13 @@ lower rounds or k
                 f"data.x{jax.tree_util.keystr(path)} contains NaN or infinite values; "
                 "remove or impute them"
             )
+
+
+def _check_initial(initial: jax.Array, num_items: int) -> None:
     if initial.ndim != 1 or initial.shape[0] < 1:
         raise ValueError(f"initial has shape {initial.shape}; expected [n0], n0 >= 1")
     if not jnp.issubdtype(initial.dtype, jnp.integer):
         raise ValueError(f"initial has dtype {initial.dtype}; expected pool indices")
-    num_labels = initial.shape[0] + rounds * k
-    if num_labels > num_items:
-        raise ValueError(
-            f"initial + rounds * k = {initial.shape[0]} + {rounds} * {k} = "
-            f"{num_labels} labels, but data has {num_items} items; lower rounds or k"
-        )
     if _is_known(initial):
         indices = np.asarray(initial)
         outside = indices[(indices < 0) | (indices >= num_items)]
@@ -406,32 +420,31 @@ lower rounds or k
             )
         if len(np.unique(indices)) < len(indices):
             raise ValueError("initial contains an index twice; all must be distinct")
-    if cost is not None and data.cost is None:
-        raise ValueError(f"cost={cost!r}, but data.cost is None; give [N] costs > 0")
-    if data.cost is not None:
-        if data.cost.shape != (num_items,):
-            raise ValueError(
-                f"data.cost has shape {data.cost.shape}; expected [{num_items}]"
-            )
-        if _is_known(data.cost):
-            bad = ~(np.asarray(data.cost) > 0) | ~np.isfinite(np.asarray(data.cost))
-            if bad.any():
-                first = int(np.argmax(bad))
-                raise ValueError(
-                    f"data.cost[{first}] = {np.asarray(data.cost)[first]}; every cost "
-                    "must be positive and finite"
-                )
-    if num_classes is not None and _is_known(data.y):
-        labels = np.asarray(data.y)
-        if not np.issubdtype(labels.dtype, np.integer):
-            raise ValueError(f"data.y has dtype {labels.dtype}; expected integers")
-        bad = (labels < 0) | (labels >= num_classes)
+
+
+def _check_cost(cost: jax.Array, num_items: int) -> None:
+    if cost.shape != (num_items,):
+        raise ValueError(f"data.cost has shape {cost.shape}; expected [{num_items}]")
+    if _is_known(cost):
+        bad = ~(np.asarray(cost) > 0) | ~np.isfinite(np.asarray(cost))
         if bad.any():
             first = int(np.argmax(bad))
             raise ValueError(
-                f"data.y[{first}] = {labels[first]}; labels must lie between 0 and "
-                f"{num_classes - 1}"
+                f"data.cost[{first}] = {np.asarray(cost)[first]}; every cost "
+                "must be positive and finite"
             )
+
+
+def _check_labels(labels: np.ndarray, num_classes: int) -> None:
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"data.y has dtype {labels.dtype}; expected integers")
+    bad = (labels < 0) | (labels >= num_classes)
+    if bad.any():
+        first = int(np.argmax(bad))
+        raise ValueError(
+            f"data.y[{first}] = {labels[first]}; labels must lie between 0 and "
+            f"{num_classes - 1}"
+        )
 
 
 def _is_known(array) -> bool:

@@ -114,13 +114,7 @@ def score_pool(
     """
     source = _sources.open_source(source)
     length = source.length
-    _check(length, chunk_size, top_k)
-    if not (predict is None or isinstance(predict, jax.tree_util.Partial)):
-        raise ValueError(
-            f"predict is a {type(predict).__name__}; expected "
-            "jax.tree_util.Partial(apply, variables), so that the variables are an "
-            "argument of the compiled program"
-        )
+    _check(length, chunk_size, top_k, predict)
     devices = _local_devices(mesh)
     chunk_size = -(-chunk_size // devices.size) * devices.size
     process, processes = jax.process_index(), jax.process_count()
@@ -142,8 +136,7 @@ def score_pool(
     ranges = list(_chunks(gaps, first, last, chunk_size))
     done = last - first - sum(stop - start for start, stop in ranges)
     shown = progress and process == 0
-    whole = NamedSharding(devices, PartitionSpec())
-    replicated = jax.device_put((predict, key), whole)
+    replicated = jax.device_put((predict, key), NamedSharding(devices, PartitionSpec()))
     with sink as write, files.progress_bar(last - first, done, shown, "item") as bar:
         for start, values in _scored(program, replicated, load, ranges):
             assert write is not None
@@ -171,7 +164,13 @@ def score_pool(
     return result
 
 
-def _check(length, chunk_size, top_k):
+def _check(length, chunk_size, top_k, predict):
+    if not (predict is None or isinstance(predict, jax.tree_util.Partial)):
+        raise ValueError(
+            f"predict is a {type(predict).__name__}; expected "
+            "jax.tree_util.Partial(apply, variables), so that the variables are an "
+            "argument of the compiled program"
+        )
     if length >= 2**31:
         raise ValueError(f"the pool has {length} items; at most 2^31 - 1 are allowed")
     if chunk_size < 1:

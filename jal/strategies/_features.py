@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jal import pool as pools
 from jal import predictive, selection
+from jal._core.checks import at_least_one
 from jal.predictive import check_batch_size
 from jal.types import Outputs, Strategy, View
 
@@ -84,8 +85,7 @@ def typical(
     strategies suit high and low budgets", 2022, algorithm 1.
     """
     check_batch_size(batch_size)
-    if max_clusters < 1:
-        raise ValueError(f"max_clusters={max_clusters}; it must be at least 1")
+    at_least_one(max_clusters=max_clusters)
 
     def choose(key, state, view: View, k):
         rows, is_labeled, available = _candidates_and_labeled(
