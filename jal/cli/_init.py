@@ -9,47 +9,41 @@ from jal import session
 from jal.cli._options import SIZE, Control, Json, by_its_name
 from jal.cli._output import mistakes_in_one_line, print_json
 
-NewFolder = Annotated[
-    Path, Argument(metavar="SESSION", help="A new folder for the session.")
-]
-PoolPath = Annotated[
-    Path, Argument(metavar="POOL", help="A folder of images, or a .npy file.")
-]
-Classes = Annotated[
-    str, Option(help="Names, separated by commas; or a .txt file, one a line.")
-]
-Features = Annotated[
-    Path | None, Option(help="Features of the items, a .npy file [N, D].")
-]
-Model = Annotated[str | None, Option(help="MODULE:FUNCTION or FILE.py:FUNCTION.")]
-StrategyName = Annotated[
-    str | None,
-    Option(
-        callback=by_its_name,
-        help=f"{', '.join(session.STRATEGIES)}. Default: bald of images, margin of "
-        "features.",
-    ),
-]
-Known = Annotated[
-    Path | None, Option(help="Labels there are already, as jal tell takes.")
-]
-Unit = Annotated[str, Option(help="What --beta weighs: seconds, or cost.")]
-Seed = Annotated[int, Option(min=0, help="Of everything random.")]
-
 
 @mistakes_in_one_line("; begin again")
 def init(
-    folder: NewFolder,
-    pool: PoolPath,
-    classes: Classes,
-    features: Features = None,
-    model: Model = None,
-    strategy: StrategyName = None,
+    folder: Annotated[
+        Path, Argument(metavar="SESSION", help="A new folder for the session.")
+    ],
+    pool: Annotated[
+        Path, Argument(metavar="POOL", help="A folder of images, or a .npy file.")
+    ],
+    classes: Annotated[
+        str, Option(help="Names, separated by commas; or a .txt file, one a line.")
+    ],
+    features: Annotated[
+        Path | None, Option(help="Features of the items, a .npy file [N, D].")
+    ] = None,
+    model: Annotated[
+        str | None, Option(help="MODULE:FUNCTION or FILE.py:FUNCTION.")
+    ] = None,
+    strategy: Annotated[
+        str | None,
+        Option(
+            callback=by_its_name,
+            help=f"{', '.join(session.STRATEGIES)}. Default: bald of images, margin of "
+            "features.",
+        ),
+    ] = None,
     size: Annotated[int, SIZE] = session.IMAGE_SIZE,
-    labels: Known = None,
+    labels: Annotated[
+        Path | None, Option(help="Labels there are already, as jal tell takes.")
+    ] = None,
     control: Control = session.CONTROL,
-    unit: Unit = "seconds",
-    seed: Seed = 0,
+    unit: Annotated[
+        str, Option(help="What --beta weighs: seconds, or cost.")
+    ] = "seconds",
+    seed: Annotated[int, Option(min=0, help="Of everything random.")] = 0,
     as_json: Json = False,
 ) -> None:
     r"""Begin to label a pool with people.
@@ -83,19 +77,27 @@ def init(
         unit=unit,
         seed=seed,
     )
-    x, store = made.x, made.store
-    labeled = len({answer.item for answer in store.answers()})
     if as_json:
-        print_json(items=len(x), classes=store.classes, labeled=labeled)
+        labeled = _num_told(made)
+        print_json(items=len(made.x), classes=made.store.classes, labeled=labeled)
         return
-    shape = " x ".join(map(str, x.shape[1:3]))
+    named = strategy or session.default_strategy(made.x)
+    print(f"{_facts(made)}; chooses by {f'a recipe of {model}' if model else named}")
+    print(f"next: jal ask {folder} -k 50")
+
+
+def _facts(made: session.Session) -> str:
+    x, shape = made.x, " x ".join(map(str, made.x.shape[1:3]))
     what = f"{shape} features" if x.ndim == 2 else f"images of {shape}"
-    named = strategy or session.default_strategy(x)
-    chooses = f"a recipe of {model}" if model else named
-    print(
-        f"{len(x):,} items ({what}), {len(store.classes)} classes, {labeled:,} of them "
-        f"labelled; chooses by {chooses}\nnext: jal ask {folder} -k 50"
+    number = len(made.store.classes)
+    return (
+        f"{len(x):,} items ({what}), {number} classes, {_num_told(made):,} of them "
+        "labelled"
     )
+
+
+def _num_told(made: session.Session) -> int:
+    return len({answer.item for answer in made.store.answers()})
 
 
 def _names(text: str) -> list[str]:

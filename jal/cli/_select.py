@@ -182,23 +182,23 @@ def _load_labeled(path: Path | None, n: int) -> np.ndarray:
 
 def _check_items(items: _Items, method: str, beta: float) -> None:
     """Raises ValueError for scores and costs that mean nothing, where they count."""
-    if items.cost is not None or method == "power":
-        needed_by = "--method power" if items.cost is None else "--costs"
-        usable = items.score >= 0
-        _require(items, usable, "SCORES", items.score, f">= 0 for {needed_by}")
-    if items.cost is not None:
-        usable = np.isfinite(items.cost) & (items.cost >= 0)
-        _require(items, usable, "--costs", items.cost, ">= 0 and finite")
-        if beta > 0:
-            _require(items, items.cost > 0, "--costs", items.cost, "> 0, or --beta 0")
-
-
-def _require(items, usable, name, values, expected) -> None:
-    wrong = np.flatnonzero(items.available & ~usable)
-    if len(wrong):
-        raise ValueError(
-            f"{name}: item {wrong[0]} has {values[wrong[0]]}; expected {expected}"
-        )
+    rules, costs = [], items.cost
+    if costs is not None or method == "power":
+        needed_by = "--method power" if costs is None else "--costs"
+        score = items.score
+        rules.append((score >= 0, "SCORES", score, f">= 0 for {needed_by}"))
+    if costs is not None:
+        usable = np.isfinite(costs) & (costs >= 0)
+        rules.append((usable, "--costs", costs, ">= 0 and finite"))
+        usable = (costs > 0) | (beta <= 0)
+        rules.append((usable, "--costs", costs, "> 0, or --beta 0"))
+    for usable, name, values, expected in rules:
+        wrong = np.flatnonzero(items.available & ~usable)
+        if len(wrong):
+            value = values[wrong[0]]
+            raise ValueError(
+                f"{name}: item {wrong[0]} has {value}; expected {expected}"
+            )
 
 
 def _choose(items, value, k, method, *, exponent, candidates, seed) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jal.session import _tables
-from jal.session._tables import COLUMNS, located, shown
+from jal.session._tables import COLUMNS, expect, located, shown
 
 # The label of an item that an annotator could not answer; the first is written.
 SKIPPED = ("skip", "unsure")
@@ -113,9 +113,7 @@ class Vocabulary:
 
     def label(self, text: str) -> int | None:
         """The class that a label names, or None for a word of `SKIPPED`."""
-        if not isinstance(text, str):
-            raise ValueError(f"label is {shown(text)}; expected the name of a class")
-        text = text.strip()
+        text = expect("label", text, str, "the name of a class").strip()
         if text in self.classes:
             return self.classes[text]
         if text.lower() in SKIPPED:
@@ -153,8 +151,8 @@ def check(annotation: Annotation, *, num_items: int, num_classes: int) -> Annota
     'ann'
     """
     item, label, annotator, seconds, cost, at, final = annotation
-    if not isinstance(annotator, str):
-        raise ValueError(f"annotator is {shown(annotator)}; expected text")
+    expect("annotator", annotator, str, "text")
+    expect("final", final, bool | np.bool_, "True or False")
     if "\0" in annotator or annotator.encode(errors="replace") != annotator.encode(
         errors="surrogatepass"
     ):
@@ -162,8 +160,6 @@ def check(annotation: Annotation, *, num_items: int, num_classes: int) -> Annota
             f"annotator is {shown(annotator)}, which no text file can hold; rename the "
             "annotator"
         )
-    if not isinstance(final, bool | np.bool_):
-        raise ValueError(f"final is {shown(final)}; expected True or False")
     return Annotation(
         _below("item", item, num_items),
         None if label is None else _below("label", label, num_classes),
@@ -355,8 +351,7 @@ def _yes(what: str, text: str | None) -> bool:
 def _numbers(what: str, names: Sequence[str]) -> dict[str, int]:
     numbers = {name: number for number, name in enumerate(names)}
     for number, name in enumerate(names):
-        if not isinstance(name, str):
-            raise ValueError(f"{what}[{number}] is {shown(name)}; expected text")
+        expect(f"{what}[{number}]", name, str, "text")
         if numbers[name] != number:
             raise ValueError(
                 f"{what}: {shown(name)} stands for {number} and {numbers[name]}; "

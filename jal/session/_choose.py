@@ -38,25 +38,21 @@ def pool_of(order: np.ndarray, excluded: np.ndarray) -> Pool:
     num_items = len(excluded)
     labeled = np.zeros(num_items, bool)
     labeled[order] = True
-    buffer = np.full(min(num_items, _power_of_four(len(order))), -1, np.int32)
-    buffer[: len(order)] = order
     return Pool(
         jnp.asarray(labeled),
         jnp.asarray(excluded & ~labeled),
-        jnp.asarray(buffer),
+        padded(order, -1, num_items),
         jnp.asarray(len(order), jnp.int32),
     )
 
 
-def padded(rows: np.ndarray) -> jax.Array:
-    """Pool indices, filled up with 0 to a power of four."""
-    filled = np.zeros(_power_of_four(len(rows)), np.int32)
-    filled[: len(rows)] = rows
+def padded(rows: np.ndarray, fill: int = 0, most: int | None = None) -> jax.Array:
+    """Pool indices, filled up to a power of four, but at `most` so many."""
+    number = len(rows)
+    size = max(64, 4 ** -(-max(number - 1, 0).bit_length() // 2))
+    filled = np.full(size if most is None else min(size, most), fill, np.int32)
+    filled[:number] = rows
     return jnp.asarray(filled)
-
-
-def _power_of_four(number: int) -> int:
-    return max(64, 4 ** -(-max(number - 1, 0).bit_length() // 2))
 
 
 def initial(

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from jal.session import _annotations, _tables
 from jal.session._annotations import Annotation, Vocabulary, shown
-from jal.session._tables import located
+from jal.session._tables import expect, located
 
 # Label Studio puts the start of a random number before the name of an upload.
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
@@ -36,7 +36,7 @@ class Reader:
         self.renamed: tuple[str, str] | None = None  # the same, naming a class alone
 
     def annotations(self, place: str, entry: Any) -> Iterator[Annotation]:
-        _expect("this", entry, dict, "an object, a task")
+        expect("this", entry, dict, "an object, a task")
         if "annotations" in entry or "completions" in entry:
             answers = entry.get("annotations", entry.get("completions"))
             yield from self._of_task(place, entry.get("data"), answers)
@@ -57,14 +57,14 @@ class Reader:
             yield from self._of_flat(place, entry)
 
     def _of_task(self, place: str, data: Any, answers: Any) -> Iterator[Annotation]:
-        if not _expect("annotations", answers, list, "a list"):
+        if not expect("annotations", answers, list, "a list"):
             return
-        item = self._item(_expect("data", data, dict, "an object"))
+        item = self._item(expect("data", data, dict, "an object"))
         numbers = "an object. Export annotations, not only their numbers"
         for answer in answers:
-            _expect("an annotation", answer, dict, numbers)
+            expect("an annotation", answer, dict, numbers)
             skipped = [
-                _expect(name, answer.get(name, False), bool | None, "true or false")
+                expect(name, answer.get(name, False), bool | None, "true or false")
                 for name in ("was_cancelled", "skipped")
             ]
             choices = self._choices(place, answer.get("result"))
@@ -93,8 +93,8 @@ class Reader:
 
     def _choices(self, place: str, results: Any) -> list:
         choices, others, elsewhere = [], set(), None
-        for result in _expect("result", results, list | None, "a list") or ():
-            _expect("result", result, dict, "objects", verb="holds")
+        for result in expect("result", results, list | None, "a list") or ():
+            expect("result", result, dict, "objects", verb="holds")
             control, kind = result.get("from_name", self._control), result.get("type")
             if kind != "choices":
                 others.add(str(kind))
@@ -189,22 +189,13 @@ def _time_of(answer: dict) -> float | None:
     return None
 
 
-def _expect(what: str, value: Any, kind: Any, expected: str, verb: str = "is") -> Any:
-    """The value, if it is of that kind."""
-    if not isinstance(value, kind):
-        raise ValueError(f"{what} {verb} {shown(value)}; expected {expected}")
-    return value
-
-
 def _annotator(who: Any) -> str:
     if isinstance(who, dict):
         told = (who.get(key) for key in ("email", "username", "id"))
         who = next((value for value in told if value not in (None, "")), None)
-    if who is None:
-        return ""
-    if isinstance(who, bool) or not isinstance(who, int | str):
-        raise ValueError(f"completed_by is {shown(who)}; expected a number or text")
-    return str(who)
+    kind = type(None) if isinstance(who, bool) else int | str | None
+    told = expect("completed_by", who, kind, "a number or text")
+    return "" if told is None else str(told)
 
 
 def is_json(path: str | os.PathLike) -> bool:

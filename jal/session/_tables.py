@@ -223,6 +223,13 @@ def shown(value: Any) -> str:
     return _REPR.repr(value)
 
 
+def expect(what: str, value: Any, kind: Any, expected: str, verb: str = "is") -> Any:
+    """The value, if it is of that kind."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{what} {verb} {shown(value)}; expected {expected}")
+    return value
+
+
 @contextlib.contextmanager
 def located(place: str) -> Iterator[None]:
     """Says of an error where it is."""
