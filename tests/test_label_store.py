@@ -2,9 +2,11 @@
 
 import contextlib
 import itertools
+import shutil
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -242,6 +244,26 @@ def test_a_half_made_store_is_made_again(tmp_path):
     (tmp_path / (STORE_FILE + ".tmp")).write_bytes(b"half")
     store = LabelStore.create(tmp_path, num_items=1, classes=CLASSES)
     assert store.answers() == []
+
+
+def test_one_connection_serves_all_threads(store, monkeypatch):
+    monkeypatch.setattr(sqlite3, "connect", None)
+    with ThreadPoolExecutor(4) as threads:
+        told = threads.map(lambda i: store.tell([Annotation(i, 0, "ann")]), range(20))
+        assert [each.new for each in told] == [1] * 20
+    assert len(store.answers()) == 20
+
+
+def test_a_copy_of_the_file_alone_is_whole(store, tmp_path):
+    store.tell([Annotation(2, 1, "ann")])
+    (tmp_path / "copy").mkdir()
+    shutil.copy(tmp_path / STORE_FILE, tmp_path / "copy")
+    assert LabelStore(tmp_path / "copy").answers() == store.answers()
+
+
+def test_a_store_that_nobody_needs_leaves_its_file_alone(tmp_path):
+    LabelStore.create(tmp_path, num_items=1, classes=CLASSES).tell([Annotation(0, 1)])
+    assert [path.name for path in tmp_path.iterdir()] == [STORE_FILE]
 
 
 TELL_MANY = """

@@ -9,6 +9,8 @@ import contextlib
 import json
 import os
 import sqlite3
+import threading
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -157,11 +159,17 @@ class LabelStore:
           FileNotFoundError: there is none.
           ValueError: the file is something else, or damaged.
         """
-        self._path = Path(folder) / STORE_FILE
+        self.folder = Path(folder)
+        self._path = self.folder / STORE_FILE
         if not self._path.is_file():
             raise FileNotFoundError(
                 f"{self._path} is not there; create it first, or name another folder"
             )
+        # Threads take turns; a thread may read while it writes.
+        self._lock = threading.RLock()
+        with self._errors_named():
+            self._connection = _connect(self._path)
+        weakref.finalize(self, self._connection.close)
         with self._reading() as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version == 1:
@@ -420,9 +428,13 @@ class LabelStore:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._errors_named():
+            yield self._connection
+
+    @contextlib.contextmanager
+    def _errors_named(self) -> Iterator[None]:
         try:
-            with contextlib.closing(_connect(self._path)) as connection:
-                yield connection
+            yield
         except sqlite3.OperationalError as error:
             raise OSError(f"{self._path}: {error}") from error
         except sqlite3.DatabaseError as error:
@@ -445,11 +457,15 @@ class LabelStore:
 
 
 def _connect(path: Path, journal: str = "WAL") -> sqlite3.Connection:
-    # Transactions are begun by hand; "full" waits for the disk at each commit.
-    connection = sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None)
+    # Transactions are begun by hand; "full" waits for the disk at each commit, after
+    # which the file itself has everything, so that a copy of it alone is whole.
+    connection = sqlite3.connect(
+        path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
+    )
     try:
         connection.execute(f"PRAGMA journal_mode = {journal}")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA wal_autocheckpoint = 1")
         connection.execute("PRAGMA foreign_keys = ON")
     except BaseException:
         connection.close()
