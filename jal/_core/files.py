@@ -1,13 +1,16 @@
 """Files that are whole or not there, records of runs, progress bars: for the host."""
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jax
 import numpy as np
+
+RUN_FILE = "run.json"
 
 
 def as_json(tree) -> Any:
@@ -48,13 +51,45 @@ def write_json(path: Path, content: Any) -> None:
     >>> json.loads(path.read_text())
     {'b': 1}
     """
-    temporary = path.with_name(path.name + f".{os.getpid()}.tmp")
-    text = json.dumps(as_json(content)) + "\n"
-    with open(temporary, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with writing(path) as file:
+        file.write((json.dumps(as_json(content)) + "\n").encode())
+
+
+@contextlib.contextmanager
+def writing(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO]:
+    """A file that is either whole or not there, and on the disk when it has its name.
+
+    Args:
+      path: where to; written under a temporary name first, and renamed.
+      mode: "wb" or "w".
+      **options: of `open`.
+
+    Yields:
+      The open file.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.txt"
+    >>> with writing(path, "w") as file:
+    ...     _ = file.write("text")
+    >>> path.read_text()
+    'text'
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, mode, **options) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    # Only then is the name on the disk, too.
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def append_line(path: Path, content: Any) -> None:
@@ -148,6 +183,45 @@ def check_identity(run_file: Path, identity: dict) -> None:
             f"{run_file} belongs to a different run ({'; '.join(different)}); choose "
             "another place"
         )
+
+
+def open_run(
+    folder: Path, identity: Any, *, resume: bool, traces: Sequence[str] = ()
+) -> None:
+    """Begins a run in a folder, or goes on with the same run.
+
+    Args:
+      folder: made if it is not there; its `run.json` says which run it holds.
+      identity: what must be equal on resuming; anything `as_json` takes.
+      resume: go on with what is there; with nothing there, begin.
+      traces: names of files that only a run leaves.
+
+    Raises:
+      FileExistsError: the folder holds a run, and `resume` is False.
+      ValueError: it holds another run, or traces of one without `run.json`.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> open_run(folder, {"seed": 1}, resume=False)
+    >>> open_run(folder, {"seed": 1}, resume=True)
+    """
+    run_file, identity = folder / RUN_FILE, as_json(identity)
+    if run_file.exists():
+        if not resume:
+            raise FileExistsError(
+                f"folder={str(folder)!r} holds a run; pass resume=True to go on with "
+                "it, or another folder"
+            )
+        check_identity(run_file, identity)
+        return
+    found = [name for name in traces if (folder / name).exists()]
+    if found:
+        raise ValueError(
+            f"folder={str(folder)!r} has {found[0]} of a run, but {RUN_FILE} does not "
+            "say of which; choose another folder"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(run_file, identity)
 
 
 def progress_bar(total: int, done: int, shown: bool, unit: str) -> Any:
