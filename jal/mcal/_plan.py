@@ -4,12 +4,12 @@ MCAL in pure functions. Humans label a test set T, a training set B and whatever
 model is not sure of; the model labels the most confident share theta of the pool X.
 From the predicted errors of every (B, theta), `search` finds the plan of least cost and
 `advance` decides, round by round, how many labels to buy next or why to stop.
-`jal.labelling` runs it. Dollars are USD; Q thetas, G sizes of a grid, R rounds.
+`jal.mcal.label` runs it. Dollars are USD; Q thetas, G sizes of a grid, R rounds.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -110,6 +110,37 @@ class Course(NamedTuple):
     stop: str | None = None
 
 
+def usual_terms(
+    num_items: int,
+    price: float,
+    *,
+    num_test: int | None = None,
+    batch: int | None = None,
+    **options: Any,
+) -> Terms:
+    """Terms with the sizes that the paper takes: 5 % test, batches and steps of 1 %.
+
+    Args:
+      num_items: |X|.
+      price: of a human label, in USD.
+      num_test: |T|, or None for 5 % of |X|.
+      batch: delta_0, or None for 1 % of |X|.
+      **options: the other fields of `Terms`.
+
+    Returns:
+      `Terms`.
+
+    >>> usual_terms(60_000, 0.04)[:3], usual_terms(60_000, 0.04, batch=50).first_batch
+    ((60000, 3000, 0.04), 50)
+
+    Reference: Qiu, Chintalapudi and Govindan, "MCAL: minimum cost human-machine active
+    labeling", 2023, algorithm 1, lines 1 and 2.
+    """
+    step = max(1, round(0.01 * num_items))
+    options = {"first_batch": batch or step, "grid_step": step, **options}
+    return Terms(num_items, num_test or max(1, num_items // 20), price, **options)
+
+
 def check(terms: Terms, thetas: Sequence[float] = THETAS) -> None:
     """Checks what is to be labelled and on which terms.
 
@@ -124,31 +155,34 @@ def check(terms: Terms, thetas: Sequence[float] = THETAS) -> None:
     Traceback (most recent call last):
     ValueError: price=0.0; a label must cost more than 0 USD
     """
-    if not (terms.price > 0 and math.isfinite(terms.price)):
-        raise ValueError(f"price={terms.price}; a label must cost more than 0 USD")
-    if not 0 < terms.max_error < 1:
-        raise ValueError(
-            f"max_error={terms.max_error}; it must lie between 0 and 1, such as 0.05"
-        )
-    if terms.constraint not in ("overall", "set"):
-        raise ValueError(
-            f'constraint={terms.constraint!r}; allowed are "overall" and "set"'
-        )
-    if terms.theta_base not in ("pool", "remaining"):
-        raise ValueError(
-            f'theta_base={terms.theta_base!r}; allowed are "pool" and "remaining"'
-        )
+    z = terms.confidence
+    rules = [
+        ("price", 0 < terms.price < math.inf, "a label must cost more than 0 USD"),
+        (
+            "max_error",
+            0 < terms.max_error < 1,
+            "it must lie between 0 and 1, such as 0.05",
+        ),
+        (
+            "confidence",
+            z is None or z > 0,
+            "z must be above 0, such as 1.645, or None",
+        ),
+    ]
+    for name, allowed in (
+        ("constraint", ("overall", "set")),
+        ("theta_base", ("pool", "remaining")),
+    ):
+        is_one = getattr(terms, name) in allowed
+        rules.append((name, is_one, 'allowed are "{}" and "{}"'.format(*allowed)))
     for name in ("num_items", "num_test", "first_batch", "grid_step"):
-        if getattr(terms, name) < 1:
-            raise ValueError(f"{name}={getattr(terms, name)}; it must be at least 1")
+        rules.append((name, getattr(terms, name) >= 1, "it must be at least 1"))
     for name in ("tolerance", "slack", "exploration"):
-        value = getattr(terms, name)
-        if not (value >= 0 and math.isfinite(value)):
-            raise ValueError(f"{name}={value}; it must not be negative")
-    if terms.confidence is not None and not terms.confidence > 0:
-        raise ValueError(
-            f"confidence={terms.confidence}; z must be above 0, such as 1.645, or None"
-        )
+        is_share = 0 <= getattr(terms, name) < math.inf
+        rules.append((name, is_share, "it must not be negative"))
+    for name, holds, allowed in rules:
+        if not holds:
+            raise ValueError(f"{name}={getattr(terms, name)!r}; {allowed}")
     if terms.num_test + terms.first_batch > terms.num_items:
         raise ValueError(
             f"num_test + first_batch = {terms.num_test} + {terms.first_batch}, but "

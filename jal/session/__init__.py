@@ -50,14 +50,23 @@ from jal.session._label_studio import (
 )
 from jal.session._session import UNITS, Batch, Recipe, Session
 from jal.session._status import Annotator, Measured, Status, spending, status_of
-from jal.session._store import TEST, TRAIN, AskedBatch, Labels, LabelStore, Told
+from jal.session._store import (
+    STORE_FILE,
+    TEST,
+    TRAIN,
+    AskedBatch,
+    Labels,
+    LabelStore,
+    Told,
+)
 
 # fmt: off
 __all__ = [
     "amounts", "Annotation", "Annotator", "AskedBatch", "Batch", "by_item", "CONTROL",
     "decide", "label_studio_config", "label_studio_tasks", "Labels", "LabelStore",
     "Measured", "MODEL", "read_answers", "read_csv", "read_label_studio", "Recipe",
-    "Session", "SKIPPED", "spending", "Status", "status_of", "TEST", "thumbnail",
-    "Told", "TRAIN", "UNITS", "Vocabulary", "write_batch", "write_csv",
+    "Session", "SKIPPED", "spending", "Status", "status_of", "STORE_FILE",
+    "TEST", "thumbnail", "Told", "TRAIN", "UNITS", "Vocabulary", "write_batch",
+    "write_csv",
 ]
 # fmt: on
