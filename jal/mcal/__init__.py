@@ -11,7 +11,6 @@
 - `plan_profile`: Fits the laws to a profile and searches with what they predict:
   compiled `plan`.
 - `outlook`: What labelling a pool is going to cost, by errors that were measured.
-- `session_outlook`: What labelling the pool of a session is going to cost.
 - `Profile`: Errors of the most confident items of a test set, at some training sizes.
 - `Outlook`: What labelling all of a pool is going to cost.
 - `usual_terms`: Terms with the sizes that the paper takes: 5 % test, batches and steps
@@ -86,7 +85,6 @@ from jal.mcal._profile import (
     outlook,
     plan_profile,
     read_profile,
-    session_outlook,
     session_profile,
 )
 
@@ -97,7 +95,7 @@ __all__ = [
     "Outlook", "outlook", "Plan", "plan", "plan_profile", "Policy", "predict_errors",
     "Predictions", "price_from_seconds", "price_of_batches", "price_of_rounds",
     "price_of_training", "Profile", "read_profile", "Result", "rising", "Round",
-    "search", "session_outlook", "session_profile", "shares_of_test", "spread_rounds",
+    "search", "session_profile", "shares_of_test", "spread_rounds",
     "Terms", "THETAS", "TrainingPrice", "upper_bound", "usual_terms",
 ]
 # fmt: on

@@ -5,7 +5,7 @@ same items are asked for again, and no others.
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
@@ -16,27 +16,13 @@ Purpose = Literal["train", "test"]
 Chosen = tuple[np.ndarray, np.ndarray | None]
 
 
-class Request(NamedTuple):
-    """Items that were chosen together.
-
-    Attributes:
-      name: of the request.
-      chosen: [K] pool indices; those that had an answer are not asked for again.
-      number: of the batch in the store; 0 without one.
-    """
-
-    name: str
-    chosen: np.ndarray
-    number: int
-
-
 class Book:
     """Requests and answers of one run, in memory and, where there is one, in a store.
 
     >>> book = Book(5)
-    >>> request = book.request("first", "train", lambda: (np.array([3, 4]), None))
-    >>> book.answer(book.waiting(request), [1, 0])
-    >>> book.labels.tolist(), book.waiting(request).tolist()
+    >>> chosen = book.request("first", "train", lambda: (np.array([3, 4]), None))
+    >>> book.answer(book.waiting("first"), [1, 0])
+    >>> book.labels.tolist(), book.waiting("first").tolist()
     ([-1, -1, -1, 1, 0], [])
     """
 
@@ -51,37 +37,34 @@ class Book:
         self.labels = np.full(num_items, -1, np.int32)
         self.is_answered = np.zeros(num_items, bool)
         self._is_asked = np.zeros(num_items, bool)
-        self._requests: dict[str, Request] = {}
+        self._chosen: dict[str, np.ndarray] = {}
         self._store, self._run, self._batches = store, run, 0
         self._read()
 
     def request(
         self, name: str, purpose: Purpose, choose: Callable[[], Chosen]
-    ) -> Request:
+    ) -> np.ndarray:
         """Finds a request by its name, or makes and records it.
 
         Args:
           name: of the request.
           purpose: "train" or "test".
           choose: () -> [K] distinct pool indices, and their scores [K] or None; called
-            only if there is no such request yet.
+            only if there is no such request yet. Items that have an answer, or are
+            asked for already, are not asked for again.
 
         Returns:
-          `Request`.
+          [K] int64, the indices chosen.
         """
-        if name not in self._requests:
+        if name not in self._chosen:
             chosen, scores = choose()
-            chosen = np.asarray(chosen, np.int64)
-            while name not in self._requests:
-                if self._is_recorded(name, purpose, chosen, scores):
-                    self._requests[name] = Request(name, chosen, self._batches)
-                else:
-                    self._read()  # somebody else's batch was faster
-        return self._requests[name]
+            while not self._is_recorded(name, purpose, chosen, scores):
+                self._read()  # somebody else's batch was faster
+        return self._chosen[name]
 
-    def waiting(self, request: Request) -> np.ndarray:
+    def waiting(self, name: str) -> np.ndarray:
         """The items of a request that have no answer yet, in the order chosen."""
-        return request.chosen[~self.is_answered[request.chosen]]
+        return self._chosen[name][~self.is_answered[self._chosen[name]]]
 
     def answer(self, items: np.ndarray, labels: np.ndarray, cost: float | None = None):
         """Takes labels: all of them in one transaction, and only then uses them."""
@@ -93,22 +76,22 @@ class Book:
         self.labels[items], self.is_answered[items] = labels, True
 
     def _is_recorded(self, name, purpose, chosen, scores) -> bool:
-        if self._store is None:
-            return True
-        is_new = ~(self.is_answered | self._is_asked)[chosen]
-        detail = {"run": self._run, "request": name}
-        if not is_new.all():
-            detail["chosen"] = chosen.tolist()
-        if not self._store.add_batch(
-            self._batches + 1,
-            purpose,
-            chosen[is_new],
-            scores=None if scores is None else scores[is_new],
-            detail=detail,
-        ):
-            return False
-        self._batches += 1
-        self._is_asked[chosen] = True
+        if self._store is not None and name not in self._chosen:
+            is_new = ~(self.is_answered | self._is_asked)[chosen]
+            detail = {"run": self._run, "request": name}
+            if not is_new.all():
+                detail["chosen"] = chosen.tolist()
+            if not self._store.add_batch(
+                self._batches + 1,
+                purpose,
+                chosen[is_new],
+                scores=None if scores is None else scores[is_new],
+                detail=detail,
+            ):
+                return False
+            self._batches += 1
+            self._is_asked[chosen] = True
+        self._chosen.setdefault(name, chosen)
         return True
 
     def _read(self) -> None:
@@ -119,6 +102,5 @@ class Book:
         self._is_asked, self._batches = held.is_asked, len(batches)
         for batch in batches:
             if batch.detail.get("run") == self._run:
-                name = batch.detail["request"]
-                chosen = np.array(batch.detail.get("chosen", batch.items), np.int64)
-                self._requests[name] = Request(name, chosen, batch.number)
+                chosen = batch.detail.get("chosen", batch.items)
+                self._chosen[batch.detail["request"]] = np.array(chosen, np.int64)

@@ -3,6 +3,7 @@
 `label` and `ask` open the files and start them; see there.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
@@ -13,13 +14,14 @@ import numpy as np
 
 from jal._core import files
 from jal.mcal import _laws, _plan, _prices
-from jal.mcal._book import Book, Chosen, Purpose, Request
+from jal.mcal._book import Book, Chosen, Purpose
 from jal.mcal._plan import Course, Plan, Terms
 from jal.mcal._prices import TrainingPrice
 from jal.mcal._profile import measured_errors
 from jal.session import TEST, TRAIN
 
-ROUNDS_FILE = "rounds.jsonl"
+ROUNDS_FILE, RESULT_FILE = "rounds.jsonl", "result.json"
+ARRAYS_FILE = "labels.npz"
 MOST_EXPLORING_ROUNDS = 8
 _PREDICTIONS = "predictions"
 
@@ -124,8 +126,8 @@ class Result(NamedTuple):
 
 
 Policy = Callable[..., tuple[Course, Plan | None]]
-# Asked for a request whose items have no answer yet; goes on when they have.
-Waits = Generator[Request, None, Any]
+# Names of requests with items that have no answer yet; it goes on when they have.
+Waits = Generator[str, None, Any]
 
 
 class _Run:
@@ -158,6 +160,7 @@ class _Run:
         return self.model.price * row.seconds / 3600
 
 
+@dataclasses.dataclass
 class Campaign:
     """The rounds of all models, replayed from what is kept and then gone on with.
 
@@ -165,29 +168,26 @@ class Campaign:
     request, an answer or a training, is read instead of asked for.
     """
 
-    def __init__(
-        self,
-        key: jax.Array,
-        models: Mapping[str, Model],
-        terms: Terms,
-        *,
-        thetas: Sequence[float],
-        policy: Policy,
-        book: Book,
-        folder: Path | None,
-        say: Callable[[dict], Any] = lambda facts: None,
-    ):
-        self._terms, self._thetas, self._policy = terms, thetas, policy
-        self._book, self._folder, self._say = book, folder, say
-        self._runs = [_Run(name, each) for name, each in models.items()]
-        shuffled = np.asarray(jax.random.permutation(key, terms.num_items))
-        self._test, self._rest = np.split(shuffled, [terms.num_test])
+    key: jax.Array
+    models: Mapping[str, Model]
+    terms: Terms
+    thetas: Sequence[float]
+    policy: Policy
+    book: Book
+    folder: Path | None = None
+    say: Callable[[dict], Any] = lambda facts: None
+    result: Result = dataclasses.field(init=False)
+
+    def __post_init__(self):
+        self._runs = [_Run(name, each) for name, each in self.models.items()]
+        shuffled = jax.random.permutation(self.key, self.terms.num_items)
+        shuffled = np.asarray(shuffled, np.int64)
+        self._test, self._rest = np.split(shuffled, [self.terms.num_test])
         self._predictions: dict[tuple[str, int], Predictions] = {}
-        self.result: Result | None = None
         self._measured: dict[tuple[str, int], Round] = {}
-        if folder is not None:
-            (folder / _PREDICTIONS).mkdir(exist_ok=True)
-            for line in files.read_lines(folder / ROUNDS_FILE):
+        if self.folder is not None:
+            (self.folder / _PREDICTIONS).mkdir(exist_ok=True)
+            for line in files.read_lines(self.folder / ROUNDS_FILE):
                 row = Round(**line)
                 self._measured[row.model, row.number] = row
 
@@ -195,11 +195,11 @@ class Campaign:
         """Trains and decides until everything is labelled: then there is a `result`.
 
         Yields:
-          Requests with items that have no answer yet; it goes on when they have, or
-          says so again.
+          Names of requests with items that have no answer yet; it goes on when they
+          have, or says so again.
         """
         yield from self._ask("test set", TEST, lambda: (self._test, None))
-        first = self._rest[: self._terms.first_batch], None
+        first = self._rest[: self.terms.first_batch], None
         for run in self._runs:
             run.order = yield from self._ask("first batch", TRAIN, lambda: first)
             yield from self._explore(run)
@@ -209,7 +209,7 @@ class Campaign:
             self._join(winner)
         while winner.course.stop is None:
             yield from self._grow(winner)
-        self.result = yield from self._finish(winner)
+        yield from self._finish(winner)
 
     def _explore(self, run: _Run) -> Waits:
         self._advance(run)
@@ -230,10 +230,10 @@ class Campaign:
         self._advance(winner)
 
     def _ask(self, name: str, purpose: Purpose, choose: Callable[[], Chosen]) -> Waits:
-        request = self._book.request(name, purpose, choose)
-        while len(self._book.waiting(request)):
-            yield request
-        return request.chosen
+        chosen = self.book.request(name, purpose, choose)
+        while len(self.book.waiting(name)):
+            yield name
+        return chosen
 
     def _grow(self, run: _Run) -> Waits:
         """Buys the items that the last model is least sure of, and trains with them."""
@@ -256,14 +256,14 @@ class Campaign:
             row = self._train(run)
         elif row.size != len(run.order):
             raise ValueError(
-                f"{self._folder}: round {row.number} of {run.name!r} was trained on "
+                f"{self.folder}: round {row.number} of {run.name!r} was trained on "
                 f"{row.size} labels, but {len(run.order)} were asked for; the files do "
                 "not belong together"
             )
         _, machine = self._machine(row)
         row = row._replace(spend=run.spend + run.cost_of(row), machine=machine)
         rounds = [*run.rounds, row]
-        run.course, plan = self._policy(run.course, run.price(rounds), rounds)
+        run.course, plan = self.policy(run.course, run.price(rounds), rounds)
         row = row._replace(
             plan_size=None if plan is None else int(plan.size),
             plan_theta=None if plan is None else round(float(plan.theta), 6),
@@ -274,8 +274,8 @@ class Campaign:
             stop=run.course.stop,
         )
         run.rounds.append(row)
-        if is_new and self._folder is not None:
-            files.append_line(self._folder / ROUNDS_FILE, row)
+        if is_new and self.folder is not None:
+            files.append_line(self.folder / ROUNDS_FILE, row)
         self._forget()
         self._show(run, "buying")
 
@@ -284,7 +284,7 @@ class Campaign:
         self._show(run, "training")
         known = self._with_labels(run.order, "asked for to train on")
         test = self._with_labels(self._test, "of the test set")
-        labels = self._book.labels
+        labels = self.book.labels
         predictions = run.model.train(known, labels[known])
         for field in ("labels", "margin"):
             shape = np.shape(getattr(predictions, field))
@@ -295,21 +295,21 @@ class Campaign:
                 )
         size = len(run.order)
         counts, errors = measured_errors(
-            self._terms,
+            self.terms,
             size,
-            self._thetas,
+            self.thetas,
             predictions.margin[test],
             predictions.labels[test] == labels[test],
         )
         row = Round(run.name, len(run.rounds), size, float(predictions.seconds))
         self._predictions[row.model, row.number] = predictions
-        if self._folder is not None:
+        if self.folder is not None:
             with files.writing(self._path(row.model, row.number)) as file:
                 np.savez(file, labels=predictions.labels, margin=predictions.margin)
         return row._replace(counts=counts, errors=errors)
 
     def _with_labels(self, items: np.ndarray, which: str) -> np.ndarray:
-        known = items[self._book.labels[items] >= 0]
+        known = items[self.book.labels[items] >= 0]
         if not len(known):
             raise ValueError(
                 f"none of the {len(items)} items {which} has a label that holds; "
@@ -320,17 +320,17 @@ class Campaign:
     def _machine(self, row: Round) -> tuple[float, int]:
         """What the model may label by what was measured: theta, and how many items."""
         theta, machine = _may_label(
-            self._terms,
+            self.terms,
             np.asarray([row.size]),
             np.asarray(row.counts),
             np.asarray(row.errors),
-            np.asarray(self._thetas),
+            np.asarray(self.thetas),
         )
         return float(theta[0]), int(machine[0])
 
     def _finish(self, winner: _Run) -> Waits:
         """People label what no model may; of two models the one that may label more."""
-        terms, book = self._terms, self._book
+        terms, book = self.terms, self.book
         orders = {run.name: run.order for run in self._runs}
         chosen, by_model = winner.rounds[-1], np.zeros(0, np.int64)
         for row in self._kept(winner):
@@ -348,10 +348,10 @@ class Campaign:
         if len(by_model):
             labels[by_model] = self._load(chosen).labels[by_model]
             theta, _ = self._machine(chosen)
-            place = int(np.argmin(np.abs(np.asarray(self._thetas) - theta)))
+            place = int(np.argmin(np.abs(np.asarray(self.thetas) - theta)))
             share = len(by_model) / terms.num_items
             error = share * chosen.errors[place] / chosen.counts[place]
-        return Result(
+        self.result = Result(
             labels=labels,
             is_human=is_human,
             model=chosen.model,
@@ -364,6 +364,8 @@ class Campaign:
             stop=winner.course.stop or "",
             rounds=[row for run in self._runs for row in run.rounds],
         )
+        if self.folder is not None:
+            _write(self.folder, self.result)
 
     def _ranked(self, values: np.ndarray, known: np.ndarray) -> np.ndarray:
         """Items by rising value, NaN last: all but the test set and those known."""
@@ -379,7 +381,7 @@ class Campaign:
 
     def _path(self, name: str, number: int) -> Path:
         place = [run.name for run in self._runs].index(name)
-        return Path(self._folder or "") / _PREDICTIONS / f"{place}-{number}.npz"
+        return Path(self.folder or "") / _PREDICTIONS / f"{place}-{number}.npz"
 
     def _load(self, row: Round) -> Predictions:
         place = row.model, row.number
@@ -400,17 +402,26 @@ class Campaign:
         rows = [row for run in self._runs for row in self._kept(run)]
         for place in set(self._predictions) - {(row.model, row.number) for row in rows}:
             del self._predictions[place]
-            if self._folder is not None:
+            if self.folder is not None:
                 self._path(*place).unlink(missing_ok=True)
 
     def _show(self, run: _Run, doing: str) -> None:
         cost = run.course.cost
         predicted = "?" if np.isnan(cost) else f"{cost:.2f} USD"
         facts = {"model": run.name, "B": len(run.order), "predicted": predicted}
-        self._say(facts | {"now": doing})
+        self.say(facts | {"now": doing})
 
 
 @functools.partial(jax.jit, static_argnames="terms")
 def _may_label(terms: Terms, sizes, counts, errors, thetas):
     rate, _ = _laws.error_rates(counts, errors)
     return _plan.machine_share(terms, sizes, rate[None], thetas)
+
+
+def _write(folder: Path, result: Result) -> None:
+    with files.writing(folder / ARRAYS_FILE) as file:
+        np.savez(file, labels=result.labels, is_human=result.is_human)
+    content = result._asdict() | {"cost": result.cost}
+    content["human_labels"] = int(result.is_human.sum())
+    del content["labels"], content["is_human"]
+    files.write_json(folder / RESULT_FILE, content)

@@ -20,7 +20,7 @@ from jal import pool as pools
 from jal._core import files
 from jal._core.compile import jit
 from jal.mcal import _plan, _prices
-from jal.mcal._book import Book, Request
+from jal.mcal._book import Book
 from jal.mcal._campaign import ROUNDS_FILE, Campaign, Model, Policy, Predictions, Result
 from jal.mcal._plan import THETAS, Terms
 from jal.mcal._prices import TrainingPrice
@@ -29,7 +29,6 @@ from jal.session import STORE_FILE, Batch, LabelStore
 from jal.types import Data, Learner
 
 FOLDER = "mcal"
-RESULT_FILE, ARRAYS_FILE = "result.json", "labels.npz"
 REFUSED_FILE = "refused.jsonl"
 _OLD_FILE = "labels.jsonl"
 
@@ -129,8 +128,7 @@ def adaptive(
             plan = plan_profile(
                 terms,
                 price,
-                Profile(sizes, thetas, counts, errors, terms.num_test),
-                size=last.size,
+                Profile(sizes, thetas, counts, errors, last.size, terms.num_test),
                 spend=last.spend,
                 batch=course.batch,
                 truncated=truncated,
@@ -268,34 +266,23 @@ def label(
         raise ValueError(f"ask_at_most={ask_at_most}; it must be at least 1")
     thetas = tuple(float(theta) for theta in thetas)
     identity = _identity(key, models, terms, thetas, num_classes, config)
-    store, refused = None, None
-    if folder is not None:
-        folder = Path(folder)
-        store, refused = _open_store(folder, identity, resume), folder / REFUSED_FILE
+    folder = None if folder is None else Path(folder)
+    store = None if folder is None else _open_store(folder, identity, resume)
     book = Book(terms.num_items, store, _mark(identity))
+    policy = policy or adaptive(terms, thetas=thetas)
     bought = int(book.is_answered.sum())
     with files.progress_bar(terms.num_items, bought, progress, "label") as bar:
         campaign = Campaign(
-            key,
-            models,
-            terms,
-            thetas=thetas,
-            policy=policy or adaptive(terms, thetas=thetas),
-            book=book,
-            folder=folder,
-            say=bar.set_postfix,
+            key, models, terms, thetas, policy, book, folder, say=bar.set_postfix
         )
         for request in campaign.run():
             items = book.waiting(request)[:ask_at_most]
             answer = oracle(items.copy())
-            labels = _checked(request.name, items, answer, num_classes, refused)
+            labels = _checked(request, items, answer, num_classes, folder)
             book.answer(items, labels, terms.price)
             bar.update(len(items))
-        result = campaign.result
-        bar.update(int(np.sum(~result.is_human)))
-    if folder is not None:
-        _write_result(folder, result)
-    return result
+        bar.update(int(np.sum(~campaign.result.is_human)))
+    return campaign.result
 
 
 def ask(
@@ -366,29 +353,28 @@ def ask(
     folder = store.folder / FOLDER
     files.open_run(folder, identity, resume=True, traces=(ROUNDS_FILE,))
     book = Book(terms.num_items, store, _mark(identity))
-    campaign = Campaign(
-        key,
-        models,
-        terms,
-        thetas=thetas,
-        policy=policy or adaptive(terms, thetas=thetas),
-        book=book,
-        folder=folder,
-    )
+    policy = policy or adaptive(terms, thetas=thetas)
+    campaign = Campaign(key, models, terms, thetas, policy, book, folder)
     for request in campaign.run():
-        return _batch(store, request, book.waiting(request)[:k])
-    _write_result(folder, campaign.result)
+        return _batch_of(store, book.waiting(request), k)
     return campaign.result
 
 
-def _batch(store: LabelStore, request: Request, items: np.ndarray) -> Batch:
-    batch = store.batches()[request.number - 1]
-    score_of = dict(zip(batch.items.tolist(), batch.scores.tolist(), strict=True))
-    scores = np.array([score_of.get(item, np.nan) for item in items.tolist()])
-    unknown = np.full(len(items), np.nan)
-    expected = np.full(len(items), -1, np.int32)
+def _batch_of(store: LabelStore, items: np.ndarray, k: int | None) -> Batch:
+    """Those of the items that were asked for first: of one batch, at most K."""
+    for batch in store.batches():
+        left = np.flatnonzero(np.isin(batch.items, items))[:k]
+        if len(left):
+            break
+    unknown = np.full(len(left), np.nan)
     return Batch(
-        batch.number, batch.purpose, items, scores, unknown, expected, unknown.copy()
+        batch.number,
+        batch.purpose,
+        batch.items[left],
+        batch.scores[left],
+        batch.costs[left],
+        predicted=np.full(len(left), -1, np.int32),
+        confidence=unknown,
     )
 
 
@@ -442,7 +428,7 @@ def _open_store(folder: Path, identity: dict, resume: bool) -> LabelStore:
 
 
 def _checked(
-    name: str, items: np.ndarray, answer: Any, num_classes: int, refused: Path | None
+    name: str, items: np.ndarray, answer: Any, num_classes: int, folder: Path | None
 ) -> np.ndarray:
     """The answer as labels; what is paid for and no label is kept, too."""
     labels = np.asarray(answer)
@@ -462,20 +448,11 @@ def _checked(
     if problem is None:
         return labels.astype(np.int32)
     kept = ""
-    if refused is not None:
+    if folder is not None:
         told = {"request": name, "items": items, "answer": repr(labels.tolist())}
-        files.append_line(refused, told)
-        kept = f" The answer is kept in {refused}."
+        files.append_line(folder / REFUSED_FILE, told)
+        kept = f" The answer is kept in {folder / REFUSED_FILE}."
     raise ValueError(
         f"the oracle's answer to request {name!r} {problem}.{kept} Correct the oracle "
         "and resume: these items will be asked for again"
     )
-
-
-def _write_result(folder: Path, result: Result) -> None:
-    with files.writing(folder / ARRAYS_FILE) as file:
-        np.savez(file, labels=result.labels, is_human=result.is_human)
-    content = result._asdict()
-    del content["labels"], content["is_human"]
-    content |= {"human_labels": int(result.is_human.sum()), "cost": result.cost}
-    files.write_json(folder / RESULT_FILE, content)

@@ -155,34 +155,30 @@ def check(terms: Terms, thetas: Sequence[float] = THETAS) -> None:
     Traceback (most recent call last):
     ValueError: price=0.0; a label must cost more than 0 USD
     """
-    z = terms.confidence
-    rules = [
-        ("price", 0 < terms.price < math.inf, "a label must cost more than 0 USD"),
-        (
-            "max_error",
-            0 < terms.max_error < 1,
+    amount = lambda value: 0 <= value < math.inf, "it must not be negative"
+    number = lambda value: value >= 1, "it must be at least 1"
+    either = lambda a, b: ((a, b).__contains__, f'allowed are "{a}" and "{b}"')
+    rules = {
+        "price": (
+            lambda value: 0 < value < math.inf,
+            "a label must cost more than 0 USD",
+        ),
+        "max_error": (
+            lambda value: 0 < value < 1,
             "it must lie between 0 and 1, such as 0.05",
         ),
-        (
-            "confidence",
-            z is None or z > 0,
+        "constraint": either("overall", "set"),
+        "theta_base": either("pool", "remaining"),
+        **dict.fromkeys(("num_items", "num_test", "first_batch", "grid_step"), number),
+        **dict.fromkeys(("tolerance", "slack", "exploration"), amount),
+        "confidence": (
+            lambda z: z is None or z > 0,
             "z must be above 0, such as 1.645, or None",
         ),
-    ]
-    for name, allowed in (
-        ("constraint", ("overall", "set")),
-        ("theta_base", ("pool", "remaining")),
-    ):
-        is_one = getattr(terms, name) in allowed
-        rules.append((name, is_one, 'allowed are "{}" and "{}"'.format(*allowed)))
-    for name in ("num_items", "num_test", "first_batch", "grid_step"):
-        rules.append((name, getattr(terms, name) >= 1, "it must be at least 1"))
-    for name in ("tolerance", "slack", "exploration"):
-        is_share = 0 <= getattr(terms, name) < math.inf
-        rules.append((name, is_share, "it must not be negative"))
-    for name, holds, allowed in rules:
-        if not holds:
-            raise ValueError(f"{name}={getattr(terms, name)!r}; {allowed}")
+    }
+    for name, (holds, allowed) in rules.items():
+        if not holds(value := getattr(terms, name)):
+            raise ValueError(f"{name}={value!r}; {allowed}")
     if terms.num_test + terms.first_batch > terms.num_items:
         raise ValueError(
             f"num_test + first_batch = {terms.num_test} + {terms.first_batch}, but "
@@ -488,28 +484,7 @@ def advance(
             dear=course.dear + 1 if dear else 0,
             passed=course.passed + 1 if target <= size else 0,
         )
-    stop = None
-    if left <= 0:
-        stop = "the pool is exhausted"
-    elif promised == 0 and spend > terms.exploration * humans_alone:
-        stop = (
-            f"training has cost {spend:.2f} USD, more than "
-            f"{terms.exploration:.0%} of the human labels, and no share of the pool "
-            "is predicted to be labelled well enough"
-        )
-    elif course.dear >= 2:
-        stop = (
-            f"the best plan costs {course.cost:.2f} USD, not less than "
-            f"{humans_alone:.2f} USD for humans"
-        )
-    elif course.rises >= 2:
-        stop = f"the predicted cost rose twice in a row, to {course.cost:.2f} USD"
-    elif course.passed >= (1 if course.stable else 2):
-        stop = "no larger training set is predicted to be cheaper"
-        if course.cost >= humans_alone:
-            stop += (
-                f", nor any plan to cost less than {humans_alone:.2f} USD for humans"
-            )
+    stop = _why_stop(terms, course, left, spend, promised)
     if stop is not None:
         return course._replace(batch=0, stop=stop)
     if plan is None or not course.stable:
@@ -523,3 +498,30 @@ def advance(
     rounds = spread_rounds(terms, price, size, target, extra=course.cap - at_once)
     batch = min(-(-(target - size) // rounds), left)
     return course._replace(batch=batch, rounds=rounds)
+
+
+def _why_stop(terms: Terms, course: Course, left: int, spend: float, promised: int):
+    humans_alone = terms.num_items * terms.price
+    if left <= 0:
+        return "the pool is exhausted"
+    if promised == 0 and spend > terms.exploration * humans_alone:
+        return (
+            f"training has cost {spend:.2f} USD, more than "
+            f"{terms.exploration:.0%} of the human labels, and no share of the pool "
+            "is predicted to be labelled well enough"
+        )
+    if course.dear >= 2:
+        return (
+            f"the best plan costs {course.cost:.2f} USD, not less than "
+            f"{humans_alone:.2f} USD for humans"
+        )
+    if course.rises >= 2:
+        return f"the predicted cost rose twice in a row, to {course.cost:.2f} USD"
+    if course.passed >= (1 if course.stable else 2):
+        stop = "no larger training set is predicted to be cheaper"
+        if course.cost >= humans_alone:
+            stop += (
+                f", nor any plan to cost less than {humans_alone:.2f} USD for humans"
+            )
+        return stop
+    return None

@@ -5,6 +5,7 @@ Dollars are USD; R sizes, Q thetas.
 """
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,13 +31,15 @@ class Profile(NamedTuple):
       thetas: [Q] rising shares.
       counts: [R, Q] items of the test set in each share, 0 where nothing was measured.
       errors: [R, Q] of them.
+      size: B of today.
       num_test: |T|, items of the largest test set.
     """
 
-    sizes: np.ndarray
-    thetas: np.ndarray
-    counts: np.ndarray
-    errors: np.ndarray
+    sizes: Sequence[int] | np.ndarray
+    thetas: Sequence[float] | np.ndarray
+    counts: Sequence | np.ndarray
+    errors: Sequence | np.ndarray
+    size: int
     num_test: int
 
 
@@ -45,9 +48,6 @@ class Outlook(NamedTuple):
 
     Attributes:
       plan: the cheapest plan.
-      terms: those that it meets.
-      size: B of today.
-      spend: USD that training has cost so far.
       sizes: [G] training sizes that were compared, rising.
       machine: [G] items that the model then labels.
       labels: [G] USD for labels.
@@ -55,9 +55,6 @@ class Outlook(NamedTuple):
     """
 
     plan: Plan
-    terms: Terms
-    size: int
-    spend: float
     sizes: np.ndarray
     machine: np.ndarray
     labels: np.ndarray
@@ -110,7 +107,7 @@ def read_profile(path: Path) -> Profile:
     sizes, thetas = (sorted(set(values)) for values in zip(*found, strict=True))
     table = np.array([[found.get((b, t), (0, 0)) for t in thetas] for b in sizes])
     counts, errors = table[..., 0], table[..., 1]
-    return Profile(np.array(sizes), np.array(thetas), counts, errors, int(counts.max()))
+    return Profile(sizes, thetas, counts, errors, sizes[-1], int(counts.max()))
 
 
 def _row(where: str, row: list[str]) -> tuple[tuple[int, float], tuple[int, int]]:
@@ -140,9 +137,10 @@ def session_profile(store: LabelStore, terms: Terms) -> Profile:
       ValueError: no model was measured yet.
 
     >>> import tempfile
-    >>> store = LabelStore.create(tempfile.mkdtemp(), num_items=9, classes="ab")
+    >>> pool = {"num_items": 9, "classes": "ab", "facts": {"unit": "cost"}}
+    >>> store = LabelStore.create(tempfile.mkdtemp(), **pool)
     >>> measured = {"labels": 2, "margins": [0.9, 0.1], "right": [True, False]}
-    >>> store.add_batch(1, "train", [3], detail=measured)
+    >>> store.add_batch(1, "train", [3], detail=measured | {"checkpoint": 1})
     True
     >>> session_profile(store, Terms(9, 1, 0.04)).errors[0, -1].item()
     0
@@ -166,7 +164,8 @@ def session_profile(store: LabelStore, terms: Terms) -> Profile:
         same = terms._replace(num_test=len(right))
         rows.append(measured_errors(same, size, thetas, margins, right))
     counts, errors = (np.array(part) for part in zip(*rows, strict=True))
-    return Profile(np.array(sizes), np.array(thetas), counts, errors, max(tested))
+    size = max(sizes[-1], status_of(store).labeled)
+    return Profile(sizes, thetas, counts, errors, size, max(tested))
 
 
 def measured_errors(terms: Terms, size: int, thetas, margin, right):
@@ -183,7 +182,6 @@ def plan_profile(
     price: TrainingPrice,
     profile: Profile,
     *,
-    size: int,
     spend: float,
     batch: float | None = None,
     truncated: bool = True,
@@ -194,7 +192,6 @@ def plan_profile(
       terms: the terms.
       price: of training.
       profile: what was measured.
-      size: B of today.
       spend: what training has cost so far, in USD.
       batch: delta > 0, items bought a round; None for the first batch of the terms.
       truncated: fit the truncated power law, or the plain one.
@@ -203,9 +200,9 @@ def plan_profile(
       `Plan`.
 
     >>> terms = Terms(1000, 100, 0.04, first_batch=10, grid_step=10)
-    >>> profile = Profile([10, 20, 30], [0.6], [[60]] * 3, [[12], [8], [6]], 100)
+    >>> profile = Profile([10, 20, 30], [0.6], [[60]] * 3, [[12], [8], [6]], 30, 100)
     >>> price = TrainingPrice(per_image=1e-3)
-    >>> int(plan_profile(terms, price, profile, size=30, spend=0.06).size)
+    >>> int(plan_profile(terms, price, profile, spend=0.06).size)
     40
 
     Reference: Qiu, Chintalapudi and Govindan, "MCAL: minimum cost human-machine active
@@ -221,7 +218,7 @@ def plan_profile(
         np.asarray([*profile.counts, *nothing]),
         np.asarray([*profile.errors, *nothing]),
         np.asarray(profile.thetas),
-        size=size,
+        size=profile.size,
         batch=float(batch or terms.first_batch),
         spend=spend,
         truncated=truncated,
@@ -229,88 +226,44 @@ def plan_profile(
 
 
 def outlook(
-    terms: Terms,
-    price: TrainingPrice,
-    profile: Profile,
-    *,
-    size: int = 0,
-    truncated: bool = True,
+    terms: Terms, price: TrainingPrice, profile: Profile, *, truncated: bool = True
 ) -> Outlook:
     """What labelling a pool is going to cost, by errors that were measured.
 
     Args:
       terms: the terms.
       price: of training; 0 is allowed.
-      profile: what was measured.
-      size: B of today, where it is more than the last size measured.
-      truncated: fit the truncated power law, or the plain one.
-
-    Returns:
-      `Outlook`; each size measured is taken to have been trained once.
-
-    Raises:
-      ValueError: terms out of range, or more labels than items.
-
-    >>> terms = Terms(1000, 100, 0.04, first_batch=10, grid_step=10)
-    >>> profile = Profile([10, 20, 30], [0.6], [[60]] * 3, [[12], [8], [6]], 100)
-    >>> found = outlook(terms, TrainingPrice(per_image=1e-3), profile)
-    >>> found.size, int(found.plan.size), found.machine[:2].tolist()
-    (30, 40, [0, 600])
-    """
-    _plan.check(terms, tuple(float(theta) for theta in profile.thetas))
-    size = max(size, int(profile.sizes[-1]))
-    if terms.num_test + size > terms.num_items:
-        raise ValueError(
-            f"num_items={terms.num_items}; the test set of {terms.num_test} and {size} "
-            "labels to train on are more than that"
-        )
-    trained = (_prices.price_of_training(price, int(each)) for each in profile.sizes)
-    spend = float(sum(trained))
-    plan = plan_profile(
-        terms, price, profile, size=size, spend=spend, truncated=truncated
-    )
-    sizes, costs, thetas = (
-        np.asarray(values)[np.isfinite(plan.costs)]
-        for values in (plan.sizes, plan.costs, plan.thetas)
-    )
-    base = np.full(len(sizes), terms.num_items)
-    if terms.theta_base == "remaining":
-        base -= terms.num_test + sizes
-    machine = np.round(thetas * base).astype(int)
-    labels = (terms.num_items - machine) * terms.price
-    return Outlook(plan, terms, size, spend, sizes, machine, labels, costs)
-
-
-def session_outlook(
-    store: LabelStore, terms: Terms, price: TrainingPrice, *, truncated: bool = True
-) -> Outlook:
-    """What labelling the pool of a session is going to cost.
-
-    Args:
-      store: of the session.
-      terms: the terms; `num_test` is replaced by the size of the test set.
-      price: of training; 0 is allowed.
+      profile: what was measured; each size is taken to have been trained once.
       truncated: fit the truncated power law, or the plain one.
 
     Returns:
       `Outlook`.
 
     Raises:
-      ValueError: no model was measured yet, or terms out of range.
+      ValueError: terms out of range, or more labels than items.
 
-    >>> import tempfile
-    >>> facts = {"unit": "cost"}
-    >>> store = LabelStore.create(
-    ...     tempfile.mkdtemp(), num_items=90, classes="ab", facts=facts
-    ... )
-    >>> measured = {"labels": 2, "margins": [0.9, 0.1], "right": [True, False]}
-    >>> store.add_batch(1, "train", [3], detail=measured | {"checkpoint": 1})
-    True
-    >>> terms = _plan.usual_terms(90, 0.04)
-    >>> session_outlook(store, terms, TrainingPrice()).terms.num_test
-    2
+    >>> terms = Terms(1000, 100, 0.04, first_batch=10, grid_step=10)
+    >>> profile = Profile([10, 20, 30], [0.6], [[60]] * 3, [[12], [8], [6]], 30, 100)
+    >>> found = outlook(terms, TrainingPrice(per_image=1e-3), profile)
+    >>> int(found.plan.size), found.sizes[:2].tolist(), found.machine[:2].tolist()
+    (40, [30, 40], [0, 600])
     """
-    profile = session_profile(store, terms)
-    terms = terms._replace(num_test=profile.num_test)
-    labeled = status_of(store).labeled
-    return outlook(terms, price, profile, size=labeled, truncated=truncated)
+    _plan.check(terms, tuple(float(theta) for theta in profile.thetas))
+    if terms.num_test + profile.size > terms.num_items:
+        raise ValueError(
+            f"num_items={terms.num_items}; the test set of {terms.num_test} and "
+            f"{profile.size} labels to train on are more than that"
+        )
+    trained = (_prices.price_of_training(price, int(each)) for each in profile.sizes)
+    plan = plan_profile(
+        terms, price, profile, spend=float(sum(trained)), truncated=truncated
+    )
+    sizes, costs, thetas = (
+        np.asarray(values)[np.isfinite(plan.costs)]
+        for values in (plan.sizes, plan.costs, plan.thetas)
+    )
+    left = terms.num_items - terms.num_test - sizes
+    base = left if terms.theta_base == "remaining" else terms.num_items
+    machine = np.round(thetas * base).astype(int)
+    labels = (terms.num_items - machine) * terms.price
+    return Outlook(plan, sizes, machine, labels, costs)
