@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.timing import compiled, memory_growth, row, seconds_of
-from jal import acquisition, nn, scoring
+from jal import acquisition, nn, scorers, scoring
 
 PIXELS = 784
 CHUNK = 1000
@@ -124,18 +124,19 @@ def model(small_cnn: bool):
     def predict(variables, x, key):
         return apply(variables, {}, x.reshape(-1, 28, 28, 1), key, False)[0]
 
-    return scoring.by_passes(predict, acquisition.bald, PASSES), variables
+    predict_with = jax.tree_util.Partial(predict, variables)
+    return scorers.passes(acquisition.bald, PASSES), predict_with
 
 
 def from_disk(path: str, small_cnn: bool) -> dict:
     """Scores a pool from its file to another; peaks of all anonymous memory."""
-    score_fn, variables = model(small_cnn)
+    scorer, predict = model(small_cnn)
     out = Path(path).with_name("scores.npy")
     out.unlink(missing_ok=True)
     run = functools.partial(
         scoring.score_pool,
-        score_fn,
-        variables,
+        scorer,
+        predict,
         path,
         key=jax.random.key(1),
         chunk_size=CHUNK,
@@ -157,7 +158,7 @@ def anonymous_memory() -> float:
 
 def disk_and_memory(path: str, repeats: int, small_cnn: bool) -> dict:
     """Median seconds from file to file, and in memory the faster of two ways."""
-    score_fn, variables = model(small_cnn)
+    scorer, predict = model(small_cnn)
     key = jax.random.key(1)
     pool = np.load(path, allow_pickle=False)
     out = Path(path).with_name("scores.npy")
@@ -166,22 +167,22 @@ def disk_and_memory(path: str, repeats: int, small_cnn: bool) -> dict:
     def disk():
         for name in (out, out.with_name("scores.npy.json")):
             name.unlink(missing_ok=True)
-        scoring.score_pool(score_fn, variables, path, out=out, **options)
+        scoring.score_pool(scorer, predict, path, out=out, **options)
 
-    def one_program(variables, key, x, index):
+    def one_program(predict, key, x, index):
         chunks = jax.tree.map(
             lambda leaf: leaf.reshape(-1, CHUNK, *leaf.shape[1:]), (x, index)
         )
-        return jax.lax.map(lambda chunk: score_fn(variables, key, *chunk), chunks)
+        return jax.lax.map(lambda chunk: scorer(predict, key, *chunk), chunks)
 
     on_device = jnp.asarray(pool), jnp.arange(len(pool), dtype=jnp.int32)
-    program = compiled(one_program, variables, key, *on_device).call
+    program = compiled(one_program, predict, key, *on_device).call
     ways = {
         "disk": disk,
-        "array": lambda: scoring.score_pool(score_fn, variables, pool, **options),
-        "device": lambda: program(variables, key, *on_device),
+        "array": lambda: scoring.score_pool(scorer, predict, pool, **options),
+        "device": lambda: program(predict, key, *on_device),
     }
-    scoring.score_pool(score_fn, variables, pool[:CHUNK], **options)
+    scoring.score_pool(scorer, predict, pool[:CHUNK], **options)
     seconds = {name: [] for name in ways}
     for _ in tqdm(range(repeats), desc="disk and memory in turns", leave=False):
         for name, way in ways.items():
@@ -192,11 +193,11 @@ def disk_and_memory(path: str, repeats: int, small_cnn: bool) -> dict:
 
 def on_devices(path: str, repeats: int, small_cnn: bool) -> dict:
     """Seconds of scoring on all devices that there are, and the scores."""
-    score_fn, variables = model(small_cnn)
+    scorer, predict = model(small_cnn)
     run = functools.partial(
         scoring.score_pool,
-        score_fn,
-        variables,
+        scorer,
+        predict,
         path,
         key=jax.random.key(1),
         chunk_size=CHUNK,

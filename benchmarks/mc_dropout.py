@@ -13,7 +13,7 @@ from flax import linen
 
 from benchmarks import peers, timing
 from benchmarks.timing import Program, row
-from jal import acquisition, nn, scoring
+from jal import acquisition, nn, scorers
 from jal.types import Outputs
 
 POOL = 10_000
@@ -140,12 +140,11 @@ def linen_predict(params, x, key):
 def compiled_scores(predict, masks, params, num_samples, chunk, batch_size):
     """images -> BALD scores, a chunk at a time; and what compiling it took."""
 
-    score = scoring.by_passes(
-        predict, acquisition.bald, num_samples, masks=masks, batch_size=batch_size
-    )
+    score = scorers.passes(acquisition.bald, num_samples, masks, batch_size)
+    predict = jax.tree_util.Partial(predict, params)
     key = jax.random.key(1)
     example = jnp.zeros((chunk, 28, 28), jnp.uint8), jnp.zeros(chunk, jnp.int32)
-    program = timing.compiled(score, params, key, *example)
+    program = timing.compiled(score, predict, key, *example)
 
     def of_pool(images):
         scores = []
@@ -153,7 +152,7 @@ def compiled_scores(predict, masks, params, num_samples, chunk, batch_size):
             index = np.arange(start, start + chunk, dtype=np.int32)
             # The last chunk is filled up with the first images, and cut afterwards.
             x = images[index % len(images)]
-            scores.append(program.call(params, key, x, index))
+            scores.append(program.call(predict, key, x, index))
         return jnp.concatenate(scores)[: len(images)]
 
     return of_pool, program

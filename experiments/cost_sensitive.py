@@ -21,7 +21,7 @@ import optax
 import typer
 
 from experiments import analysis, datasets, report, runs
-from jal import acquisition, cost, learners, loop, nn, plots, pool, strategies
+from jal import acquisition, cost, learners, loop, nn, plots, pool, scorers, strategies
 from jal._core import files
 from jal.types import Data, Learner
 
@@ -157,8 +157,7 @@ def build(config: Config, arm: Arm, num_classes: int, shape: tuple[int, ...]):
     strategy = strategies.random()
     if arm.score is not None:
         strategy = strategies.from_scores(
-            getattr(acquisition, arm.score),
-            num_samples=config.passes,
+            scorers.passes(getattr(acquisition, arm.score), config.passes),
             beta=arm.beta,
         )
     how_cost_is_known = "known"

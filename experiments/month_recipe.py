@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from experiments.month_people import Config
-from jal import acquisition, learners, nn, strategies
+from jal import acquisition, learners, nn, scorers, strategies
 from jal import pool as pools
 from jal.session import Recipe
 
@@ -31,7 +31,7 @@ def recipe(config: Config) -> Recipe:
     return Recipe(
         learner,
         lambda beta: strategies.from_scores(
-            acquisition.bald, num_samples=config.passes, beta=beta, batch_size=500
+            scorers.passes(acquisition.bald, config.passes, batch_size=500), beta=beta
         ),
         cost_learner,
         propose=pools.random_subset(min(config.candidates, config.items // 2)),

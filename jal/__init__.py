@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         plots,
         pool,
         predictive,
+        scorers,
         scoring,
         selection,
         session,
@@ -46,7 +47,8 @@ __version__ = "0.1.0"
 __all__ = [
     "Data", "Learner", "Outputs", "Picks", "Pool", "Predictive", "Proposal", "Strategy",
     "View", "acquisition", "cost", "jit", "learners", "loop", "mcal", "nn", "plots",
-    "pool", "predictive", "scoring", "selection", "session", "strategies", "types",
+    "pool", "predictive", "scorers", "scoring", "selection", "session", "strategies",
+    "types",
 ]
 # fmt: on
 

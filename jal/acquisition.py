@@ -1,7 +1,11 @@
 """Acquisition functions: predictive statistics in, scores out, higher = label it.
 
 All take any leading shape [...] of items and are pure one-liners over `Predictive`.
+`FACTS` has a line for each: what it needs, its range, its paper.
 """
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -171,9 +175,40 @@ def shift(previous_gap: jax.Array, gap: jax.Array) -> jax.Array:
     [0.8 0.2 0. ]
 
     Reference: Aggarwal, Popescu and Hudelot, "Optimizing active learning for low
-    annotation budgets", 2021, eq. 3 (alamp).
+    annotation budgets", 2022, eq. 3 (alamp).
     """
     total = previous_gap + gap
     # Not "total > 0", by which NaN would become 0.
     is_zero = total == 0
     return jnp.where(is_zero, 0.0, previous_gap - gap) / jnp.where(is_zero, 1.0, total)
+
+
+class Facts(NamedTuple):
+    """What is to be known of an acquisition function before it is used.
+
+    Attributes:
+      function: of this module.
+      needs: "logits"; "logits, S >= 2" where predictions are compared, so that with one
+        it is 0 for every item; "loss_score"; or "two models".
+      low: the least score.
+      high: the greatest, in terms of C classes.
+      reference: who thought of it.
+    """
+
+    function: Callable[..., jax.Array]
+    needs: str
+    low: str
+    high: str
+    reference: str
+
+
+FACTS = (
+    Facts(entropy, "logits", "0", "ln C", "Gal et al. 2017"),
+    Facts(bald, "logits, S >= 2", "0", "ln C", "Houlsby et al. 2011"),
+    Facts(mean_std, "logits, S >= 2", "0", "1/2", "Gal et al. 2017"),
+    Facts(margin, "logits", "0", "1", "Scheffer et al. 2001"),
+    Facts(least_confidence, "logits", "0", "1 - 1/C", "Lewis and Gale 1994"),
+    Facts(variation_ratio, "logits, S >= 2", "0", "1 - 1/C", "Gal et al. 2017"),
+    Facts(predicted_loss, "loss_score", "-inf", "inf", "Yoo and Kweon 2019"),
+    Facts(shift, "two models", "-1", "1", "Aggarwal et al. 2022"),
+)

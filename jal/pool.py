@@ -131,6 +131,24 @@ def hide(data: Data, pool: Pool, *, cost_is_known: bool = False) -> Data:
     return Data(data.x, jnp.where(pool.labeled, data.y, hidden), cost)
 
 
+def labeled_items(pool: Pool) -> tuple[jax.Array, jax.Array]:
+    """The labelled items in a buffer of fixed size.
+
+    Args:
+      pool: the labelled set.
+
+    Returns:
+      [L] pool indices, L the capacity, and [L] bool, which of them are labelled: what
+      is beyond the count is item 0.
+
+    >>> items, is_labeled = labeled_items(add(create(5, capacity=2), jnp.array([4])))
+    >>> items.tolist(), is_labeled.tolist()
+    ([4, 0], [True, False])
+    """
+    order = pool.order
+    return jnp.maximum(order, 0), jnp.arange(order.size) < pool.count
+
+
 def minibatch(key: jax.Array, pool: Pool, batch_size: int) -> jax.Array:
     """Labelled items drawn uniformly with replacement.
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jal._core import numerics
-from jal.types import Outputs, Predictive, View
+from jal.types import Outputs, Predictive
 
 # Passes computed at a time: enough to fill a matrix multiplication, few enough that
 # memory stays that of this many passes whatever S is.
@@ -220,34 +220,51 @@ def predict_members(
 
 
 def predict_items(
-    view: View, indices: jax.Array, batch_size: int | None = None
+    predict: Callable[..., Outputs], x: jax.Array, batch_size: int | None = None
 ) -> Outputs:
-    """Deterministic predictions of items of a view, some of them at a time.
+    """Deterministic predictions, of some items at a time.
 
     Args:
-      view: what a strategy is given.
-      indices: [B] pool indices.
+      predict: (x [B, ...]) -> `Outputs`.
+      x: pytree of [B, ...] inputs.
       batch_size: items predicted at a time, or None for all of them.
 
     Returns:
       `Outputs` whose fields start with [B].
 
-    >>> from jal.types import Data
-    >>> data = Data(x=jnp.arange(3.0)[:, None], y=jnp.zeros(3, jnp.int32))
+    Raises:
+      ValueError: batch_size is below 1.
+
     >>> predict = lambda x: Outputs(value=2 * x[:, 0])
-    >>> view = View(predict, data, None, jnp.arange(3), jnp.ones(3, bool))
-    >>> predict_items(view, jnp.array([2, 0]), batch_size=1).value.tolist()
+    >>> predict_items(predict, jnp.array([[2.0], [0.0]]), batch_size=1).value.tolist()
     [4.0, 0.0]
     """
-    x = jax.tree.map(lambda leaf: leaf[indices], view.data.x)
     if batch_size is None:
-        return view.predict(x)
+        return predict(x)
+    check_batch_size(batch_size)
 
     def of_item(item):
-        outputs = view.predict(jax.tree.map(lambda leaf: leaf[None], item))
+        outputs = predict(jax.tree.map(lambda leaf: leaf[None], item))
         return jax.tree.map(lambda leaf: leaf[0], outputs)
 
     return jax.lax.map(of_item, x, batch_size=batch_size)
+
+
+def check_batch_size(batch_size: int | None) -> None:
+    """Checks how many items are to be predicted at a time.
+
+    Args:
+      batch_size: at least 1, or None for all of them.
+
+    Raises:
+      ValueError: it is below 1.
+
+    >>> check_batch_size(0)
+    Traceback (most recent call last):
+    ValueError: batch_size=0; it must be at least 1, or None
+    """
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}; it must be at least 1, or None")
 
 
 def _summarize_few(logits: jax.Array) -> Predictive:
@@ -322,8 +339,7 @@ def _over_items(function, items, num_items, batch_size):
     """Applies `function` to all items, or to `batch_size` of them at a time."""
     if batch_size is None or batch_size >= num_items:
         return function(*items)
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}; it must be at least 1, or None")
+    check_batch_size(batch_size)
     chunks = -(-num_items // batch_size)
     # The last chunk is filled up with the first items, and cut afterwards.
     take = jnp.arange(chunks * batch_size).reshape(chunks, batch_size) % num_items

@@ -18,12 +18,15 @@ class Outputs(NamedTuple):
       features: [B, D] penultimate features.
       loss_score: [B] predicted loss, higher = expected to be worse.
       value: [B] output of a regression model (cost models), in the unit of its target.
+      member_logits: [B, S, C] logits of each member of an ensemble, whose `logits` are
+        the log of the mean probability.
     """
 
     logits: jax.Array | None = None
     features: jax.Array | None = None
     loss_score: jax.Array | None = None
     value: jax.Array | None = None
+    member_logits: jax.Array | None = None
 
     def need(self, field: str) -> jax.Array:
         """The field of that name, or a ValueError that says it is missing."""
@@ -140,6 +143,10 @@ class View(NamedTuple):
     candidates: jax.Array
     available: jax.Array
     cost: jax.Array | None = None
+
+    def items(self, indices: jax.Array) -> Any:
+        """The inputs [B, ...] of some items, by their pool indices [B]."""
+        return jax.tree.map(lambda leaf: leaf[indices], self.data.x)
 
 
 class Picks(NamedTuple):

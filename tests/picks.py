@@ -19,7 +19,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jal import acquisition, learners, loop, mcal, pool, selection, session, strategies
+from jal import (
+    acquisition,
+    learners,
+    loop,
+    mcal,
+    pool,
+    scorers,
+    selection,
+    session,
+    strategies,
+)
 from jal.mcal import Terms, TrainingPrice
 from jal.types import Data, Outputs
 
@@ -84,12 +94,12 @@ def every_strategy():
     )
     of = strategies.from_scores
     return {
-        **{name: of(score, num_samples=10) for name, score in scores.items()},
+        **{name: of(scorers.passes(score, 10)) for name, score in scores.items()},
         "bald independent": of(
-            acquisition.bald, num_samples=10, masks="independent", batch_size=70
+            scorers.passes(acquisition.bald, 10, masks="independent", batch_size=70)
         ),
-        "bald beta=0.5": of(acquisition.bald, num_samples=10, beta=0.5),
-        "bald power": of(acquisition.bald, num_samples=10, select=by_power),
+        "bald beta=0.5": of(scorers.passes(acquisition.bald, 10), beta=0.5),
+        "bald power": of(scorers.passes(acquisition.bald, 10), select=by_power),
         "random": strategies.random(),
         "learning_loss": strategies.learning_loss(),
         "gap": strategies.margin(batch_size=70),
@@ -161,7 +171,7 @@ def session_part():
     recipe = session.Recipe(
         learner(),
         lambda beta: strategies.from_scores(
-            acquisition.bald, num_samples=10, beta=beta
+            scorers.passes(acquisition.bald, 10), beta=beta
         ),
         learners.regressor(start, value, optax.adam(0.05), steps=50, batch_size=8),
         first=strategies.typical(features=lambda x: x),

@@ -1,5 +1,6 @@
 """Acquisition functions against worked examples and float64 NumPy references."""
 
+import inspect
 import math
 
 import chex
@@ -19,16 +20,11 @@ seeds = st.integers(0, 2**32 - 1)
 # Few shapes [S, N, C], because each one compiles.
 shapes = st.sampled_from([(1, 4, 2), (4, 4, 3), (20, 3, 10)])
 
+FACTS = {facts.function.__name__: facts for facts in acquisition.FACTS}
 FUNCTIONS = {
-    name: getattr(acquisition, name)
-    for name in (
-        "entropy",
-        "bald",
-        "mean_std",
-        "margin",
-        "least_confidence",
-        "variation_ratio",
-    )
+    name: facts.function
+    for name, facts in FACTS.items()
+    if facts.needs.startswith("logits")
 }
 every_function = pytest.mark.parametrize("name", FUNCTIONS)
 
@@ -79,19 +75,45 @@ def random_logits(seed, shape):
     return logits
 
 
+def value_of(bound: str, classes: int) -> float:
+    """What a bound of `FACTS` is for so many classes."""
+    return eval(bound.replace("ln C", "log(C)"), {"log": math.log, "C": classes})
+
+
 def upper_bounds(classes):
-    return {
-        "entropy": math.log(classes),
-        "bald": math.log(classes),
-        "mean_std": 0.5,
-        "margin": 1,
-        "least_confidence": 1 - 1 / classes,
-        "variation_ratio": 1 - 1 / classes,
-    }
+    return {name: value_of(FACTS[name].high, classes) for name in FUNCTIONS}
 
 
 def best_first(scores):
     return np.argsort(-np.asarray(scores), stable=True).tolist()
+
+
+def test_the_facts_are_those_of_the_docstrings():
+    everything = {
+        name
+        for name, member in vars(acquisition).items()
+        if inspect.isfunction(member) and member.__module__ == acquisition.__name__
+    }
+    assert set(FACTS) == everything
+    for name, facts in FACTS.items():
+        text = inspect.getdoc(facts.function)
+        if "inf" not in facts.high:
+            assert f"in [{facts.low}, {facts.high}]" in text, name
+        author, year = facts.reference.split()[0], facts.reference.split()[-1]
+        reference = text.split("Reference:")[1]
+        assert author in reference and year in reference, name
+        takes = inspect.signature(facts.function).parameters
+        kind = "two models" if "previous_gap" in takes else facts.needs
+        assert facts.needs == kind
+        assert ("outputs" in takes) == (facts.needs == "loss_score")
+
+
+def test_what_compares_predictions_says_so():
+    """Of one prediction it is 0 for every item, and nothing else is."""
+    one = summarize(jnp.asarray(random_logits(0, (1, 40, 3))))
+    for name, function in FUNCTIONS.items():
+        is_flat = bool(jnp.all(jnp.abs(function(one)) < 1e-6))
+        assert is_flat == (FACTS[name].needs == "logits, S >= 2"), name
 
 
 # The worked examples

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from jal import acquisition, learners, loop, pool, strategies
+from jal import acquisition, learners, loop, pool, scorers, strategies
 from jal.types import Data, Outputs, Picks, View
 
 KEY = jax.random.key(0)
@@ -44,7 +44,7 @@ def adversarial(conditioned):
 
 STRATEGIES = {
     "random": strategies.random(),
-    "from_scores": strategies.from_scores(acquisition.bald, num_samples=5),
+    "from_scores": strategies.from_scores(scorers.passes(acquisition.bald, 5)),
     "learning_loss": strategies.learning_loss(),
     "margin": strategies.margin(),
     "marg_div": strategies.margin(diversify=True),

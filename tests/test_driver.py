@@ -18,7 +18,7 @@ import numpy as np
 import optax
 import pytest
 
-from jal import acquisition, learners, loop, nn, pool, strategies
+from jal import acquisition, learners, loop, nn, pool, scorers, strategies
 from jal._core.compile import cpu_compiler_options
 from jal.loop import _drive
 from jal.types import Data, Learner, Outputs
@@ -72,7 +72,7 @@ def network_problem():
         batch_size=8,
         restart=False,
     )
-    strategy = strategies.from_scores(acquisition.bald, num_samples=4, beta=0.5)
+    strategy = strategies.from_scores(scorers.passes(acquisition.bald, 4), beta=0.5)
     options = dict(
         initial=jnp.arange(4),
         k=2,

@@ -17,7 +17,7 @@ import pytest
 from flax import linen, nnx
 from sklearn.datasets import load_digits
 
-from jal import acquisition, learners, loop, pool, strategies
+from jal import acquisition, learners, loop, pool, scorers, strategies
 from jal._core.compile import cpu_compiler_options
 from jal.types import Data, Outputs
 
@@ -150,7 +150,7 @@ def test_one_scan_trains_scores_and_learns(name):
         *model(name), optax.adam(1e-2), steps=100, batch_size=32, restart=False
     )
     learner = learner._replace(fit=chex.assert_max_traces(learner.fit, n=1))
-    strategy = strategies.from_scores(acquisition.bald, num_samples=10)
+    strategy = strategies.from_scores(scorers.passes(acquisition.bald, 10))
 
     def run(key, data):
         return loop.run(

@@ -21,6 +21,7 @@ def test_as_json():
                 "features": None,
                 "loss_score": None,
                 "value": None,
+                "member_logits": None,
             },
         ],
         "2": [True, None, 3, "x", None],

@@ -10,7 +10,17 @@ import numpy as np
 import optax
 import pytest
 
-from jal import acquisition, learners, loop, nn, pool, predictive, selection, strategies
+from jal import (
+    acquisition,
+    learners,
+    loop,
+    nn,
+    pool,
+    predictive,
+    scorers,
+    selection,
+    strategies,
+)
 from jal._core.compile import cpu_compiler_options
 from jal.types import (
     Data,
@@ -400,7 +410,7 @@ def nan_where_class_0(statistics):
 
 
 def test_nan_is_counted_and_never_picked():
-    strategy = strategies.from_scores(nan_where_class_0, num_samples=2)
+    strategy = strategies.from_scores(scorers.passes(nan_where_class_0, 2))
     state, infos = jax.device_get(
         loop.run(
             KEY,
@@ -535,7 +545,9 @@ def grid(mapper):
     """A run for each of 2 seeds x 2 exponents of the cost, which are traced."""
 
     def run(seed, beta, data):
-        strategy = strategies.from_scores(acquisition.bald, num_samples=6, beta=beta)
+        strategy = strategies.from_scores(
+            scorers.passes(acquisition.bald, 6), beta=beta
+        )
         key = jax.random.key(seed)
         return loop.run(key, nearest_mean(), strategy, data, **options(cost="known"))[1]
 
@@ -583,7 +595,7 @@ def network_run():
         batch_size=4,
         restart=False,
     )
-    strategy = strategies.from_scores(acquisition.bald, num_samples=4)
+    strategy = strategies.from_scores(scorers.passes(acquisition.bald, 4))
     rest = dict(k=2, rounds=2, propose=pool.random_subset(6), observe=observe)
     run = lambda key, data: loop.run(
         key, learner, strategy, data, initial=jnp.array([0, 1]), **rest
@@ -655,7 +667,7 @@ def test_from_scores_weighs_information_and_cost():
     @jax.jit
     def select(view, alpha, beta):
         strategy = strategies.from_scores(
-            acquisition.bald, num_samples=5, alpha=alpha, beta=beta
+            scorers.passes(acquisition.bald, 5), alpha=alpha, beta=beta
         )
         passes_key, _ = jax.random.split(KEY)
         x = view.data.x[view.candidates]
@@ -678,7 +690,9 @@ def test_from_scores_in_chunks():
     @jax.jit
     def select(view):
         strategy = lambda batch_size: strategies.from_scores(
-            acquisition.bald, num_samples=2, masks="independent", batch_size=batch_size
+            scorers.passes(
+                acquisition.bald, 2, masks="independent", batch_size=batch_size
+            )
         )
         return [strategy(size).select(KEY, (), view, 3)[0] for size in (4, None)]
 
@@ -690,7 +704,7 @@ def test_from_scores_with_another_selector():
     power = lambda key, scores, k, available: selection.power(
         key, scores, k, available=available
     )
-    strategy = strategies.from_scores(acquisition.bald, num_samples=5, select=power)
+    strategy = strategies.from_scores(scorers.passes(acquisition.bald, 5), select=power)
     view = make_view()
     picks = []
     for seed in range(8):
@@ -712,7 +726,7 @@ def test_fewer_available_than_asked_for(strategy):
 
 
 def test_a_cost_that_counts_must_be_known():
-    strategy = strategies.from_scores(acquisition.bald, num_samples=5, beta=0.5)
+    strategy = strategies.from_scores(scorers.passes(acquisition.bald, 5), beta=0.5)
     with pytest.raises(ValueError, match='beta=0.5 weighs.*cost="known".*beta=0'):
         strategy.select(KEY, (), make_view(cost=None), 3)
     with pytest.raises(ValueError, match="beta=0.5 weighs"):
@@ -851,7 +865,7 @@ def test_in_double_precision():
         assert data.x.dtype == jnp.float64
         learned = learners.regressor(*linear(), optax.sgd(0.1), steps=3, batch_size=4)
         rest = options(k=2, rounds=2, cost=learned)
-        strategy = strategies.from_scores(acquisition.bald, num_samples=3, beta=0.3)
+        strategy = strategies.from_scores(scorers.passes(acquisition.bald, 3), beta=0.3)
         run = lambda key, data: loop.run(key, nearest_mean(), strategy, data, **rest)
         state, infos = jit(run)(jax.random.key(0), data)
     assert len(set(state.pool.order.tolist())) == 7

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from experiments import month, month_cost, month_people
 from experiments.month_people import Config
-from jal import acquisition, learners, strategies
+from jal import acquisition, learners, scorers, strategies
 from jal._core import files
 from jal.session import Recipe
 from jal.types import Outputs
@@ -55,7 +55,7 @@ def test_disorder_has_no_effect(config, tmp_path, monkeypatch):
     learner = learners.supervised(init, apply, optax.adam(0.01), **options)
     cost = learners.regressor(init, apply, optax.adam(0.01), **options)
     by_entropy = lambda beta: strategies.from_scores(
-        acquisition.entropy, num_samples=1, beta=beta
+        scorers.passes(acquisition.entropy, 1), beta=beta
     )
     made = Recipe(learner, by_entropy, cost)
     monkeypatch.setattr(month, "recipe", lambda config: made)

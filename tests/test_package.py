@@ -36,12 +36,14 @@ def wheel(built):
         yield archive
 
 
-def test_the_wheel_holds_every_module_and_nothing_else(wheel):
+def test_the_wheel_holds_every_module_and_template_and_nothing_else(wheel):
     names = {name for name in wheel.namelist() if not name.startswith(f"{INFO}/")}
-    modules = {
-        path.relative_to(ROOT).as_posix() for path in (ROOT / "jal").rglob("*.py")
+    files = [path for path in (ROOT / "jal").rglob("*") if path.is_file()]
+    wanted = {
+        path.relative_to(ROOT).as_posix() for path in files if path.suffix != ".pyc"
     }
-    assert names == modules | {"jal/py.typed"}
+    assert names == wanted
+    assert "jal/session/templates/report.html.j2" in names
     assert wheel.read("jal/py.typed") == b""
 
 
@@ -60,6 +62,7 @@ def test_the_command_and_what_it_needs(wheel):
     always = {text.split(">")[0] for text in needed if "extra ==" not in text}
     assert always == {"chex", "flax", "jax", "numpy", "optax"}
     assert any(text.startswith("typer") and "cli" in text for text in needed)
+    assert any(text.startswith("jinja2") and "label" in text for text in needed)
 
 
 def test_the_source_distribution_can_be_tested(built):
@@ -68,6 +71,7 @@ def test_the_source_distribution_can_be_tested(built):
         names = {PurePosixPath(*PurePosixPath(n).parts[1:]) for n in archive.getnames()}
     for name in (
         "jal/py.typed",
+        "jal/session/templates/report.css",
         "tests/test_package.py",
         "Makefile",
         "CONTRIBUTING.md",

@@ -36,7 +36,7 @@ def test_the_examples_run(capsys, tmp_path, monkeypatch):
     assert capsys.readouterr().out.startswith("[0.")
     exec(block("score_pool"), names)
     assert capsys.readouterr().out.endswith(" (500,) 0\n")
-    exec(block("labelling.label("), names)
+    exec(block("mcal.label("), names)
     assert " of 20.00 USD: " in capsys.readouterr().out
     exec(block("linear_svm("), names)
     assert names["infos"].count.tolist() == [40, 60, 80, 100, 120, 140]
@@ -114,13 +114,20 @@ def test_what_the_tables_name_exists():
         return " ".join(row.split("|")[1] for row in table.splitlines()[2:])
 
     cells = first_cells("strategy | needs")
-    called = re.findall(r"`(?:vaal\.)?(\w+)\(", cells)
-    assert {"random", "from_scores", "coreset", "ta_vaal"} <= set(called)
+    called = re.findall(r"`(?:strategies\.)?(\w+)\(", cells)
+    assert {"random", "from_scores", "k_center", "ta_vaal"} <= set(called)
     for name in called:
-        assert hasattr(jal.strategies, name) or hasattr(jal.vaal, name), name
+        assert hasattr(jal.strategies, name), name
     for name in re.findall(r"acquisition\.(\w+)", cells):
         assert hasattr(jal.acquisition, name), name
-    modules = re.findall(r"`(\w+)`", first_cells("modules"))
-    assert {"types", "strategies", "cli"} <= set(modules)
-    for name in modules:
-        assert (ROOT / "jal" / f"{name}.py").is_file(), name
+
+
+def test_the_tree_is_that_of_the_package():
+    tree = README.read_text().partition("```\njal/\n")[2].partition("```")[0]
+    named = set(re.findall(r"^  (\w+(?:\.py|/))", tree, re.M))
+    there = {
+        path.name + "/" * path.is_dir()
+        for path in (ROOT / "jal").iterdir()
+        if not path.name.startswith("_") and path.name != "py.typed"
+    }
+    assert named == there

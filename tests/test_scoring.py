@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jal import acquisition, nn, predictive, scoring
+from jal import acquisition, learners, nn, predictive, scorers, scoring
 from jal.scoring import _journal, _ranking, _score_pool
 from jal.types import Outputs
 
@@ -27,19 +27,24 @@ def predict(variables, x, key=None):
     return APPLY(variables, {}, x, key, False)[0]
 
 
-SHARED = scoring.by_passes(predict, acquisition.bald, 8)
-INDEPENDENT = scoring.by_passes(predict, acquisition.bald, 8, masks="independent")
-masks = pytest.mark.parametrize("score_fn", [SHARED, INDEPENDENT])
+SHARED = scorers.passes(acquisition.bald, 8)
+INDEPENDENT = scorers.passes(acquisition.bald, 8, masks="independent")
+masks = pytest.mark.parametrize("scorer", [SHARED, INDEPENDENT])
 
 
-def score(score_fn=SHARED, variables=VARIABLES, source=POOL, **options):
+def score(scorer=SHARED, variables=VARIABLES, source=POOL, **options):
     options = {"key": KEY, "chunk_size": 50, "progress": False, **options}
-    return scoring.score_pool(score_fn, variables, source, **options)
+    predict_with = jax.tree_util.Partial(predict, variables)
+    return scoring.score_pool(scorer, predict_with, source, **options)
 
 
-def total(variables, key, x, index):
+def total(predict, key, x, index):
     """A score that costs nothing to compile."""
-    return jnp.sum(x, axis=-1) * variables
+    return jnp.sum(x, axis=-1) * predict.args[0]
+
+
+def by_mean(predict, key, x, index):
+    return jnp.mean(x, axis=-1)
 
 
 def numbers(n=10):
@@ -50,7 +55,7 @@ def numbers(n=10):
 def reference():
     """Scores of the whole pool at once."""
     results = {}
-    for score_fn, kind in ((SHARED, "shared"), (INDEPENDENT, "independent")):
+    for scorer, kind in ((SHARED, "shared"), (INDEPENDENT, "independent")):
         passes = predictive.predict_passes(
             functools.partial(predict, VARIABLES),
             KEY,
@@ -59,23 +64,23 @@ def reference():
             masks=kind,
             indices=jnp.arange(len(POOL)),
         )
-        results[score_fn] = np.asarray(acquisition.bald(passes))
+        results[scorer] = np.asarray(acquisition.bald(passes))
     return results
 
 
 @masks
 @pytest.mark.parametrize("chunk_size", [1, 50, 64, 203, 500])
-def test_scores_do_not_depend_on_the_chunks(score_fn, chunk_size, reference):
-    result = score(score_fn, chunk_size=chunk_size, top_k=20)
-    np.testing.assert_allclose(result.scores, reference[score_fn], atol=2e-6)
+def test_scores_do_not_depend_on_the_chunks(scorer, chunk_size, reference):
+    result = score(scorer, chunk_size=chunk_size, top_k=20)
+    np.testing.assert_allclose(result.scores, reference[scorer], atol=2e-6)
     assert result.scores.dtype == np.float32
-    best = np.argsort(-reference[score_fn], kind="stable")[:20]
+    best = np.argsort(-reference[scorer], kind="stable")[:20]
     assert result.indices.tolist() == best.tolist()
     assert (result.num_nan, result.nan_indices) == (0, [])
 
 
 def test_passes_in_batches_within_a_chunk(reference):
-    by_batches = scoring.by_passes(predict, acquisition.bald, 8, batch_size=16)
+    by_batches = scorers.passes(acquisition.bald, 8, batch_size=16)
     result = score(by_batches)
     np.testing.assert_allclose(result.scores, reference[SHARED], atol=2e-6)
 
@@ -93,7 +98,15 @@ def test_all_chunks_use_one_compilation():
 def test_ensemble():
     keys = jax.random.split(jax.random.key(3), 5)
     stacked = jax.vmap(lambda key: INIT(key)[0])(keys)
-    result = score(scoring.by_members(predict, acquisition.bald), stacked)
+    predict_all = jax.tree_util.Partial(learners.stacked(predict), stacked)
+    result = scoring.score_pool(
+        scorers.members(acquisition.bald),
+        predict_all,
+        POOL,
+        key=KEY,
+        chunk_size=50,
+        progress=False,
+    )
     members = jnp.stack([predict(INIT(key)[0], POOL).logits for key in keys])
     expected = acquisition.bald(predictive.summarize(members))
     np.testing.assert_allclose(result.scores, expected, atol=2e-6)
@@ -103,8 +116,14 @@ def test_one_prediction():
     def predicted(variables, x):
         return Outputs(loss_score=jnp.sum(x, axis=-1) * variables)
 
-    score_fn = scoring.by_prediction(predicted, acquisition.predicted_loss)
-    result = score(score_fn, 2.0, numbers(), chunk_size=4)
+    result = scoring.score_pool(
+        scorers.output("loss_score"),
+        jax.tree_util.Partial(predicted, 2.0),
+        numbers(),
+        key=KEY,
+        chunk_size=4,
+        progress=False,
+    )
     np.testing.assert_array_equal(result.scores, 2 * numbers().sum(-1))
 
 
@@ -115,7 +134,7 @@ def test_logits_made_elsewhere(dtype, tmp_path):
     np.save(tmp_path / "1.npy", logits[:, :5])
     np.save(tmp_path / "2.npy", logits[:, 5:])
     source = scoring.open_source(tmp_path, items_axis=1)
-    result = score(scoring.by_logits(acquisition.bald), None, source, chunk_size=3)
+    result = score(scorers.logits(acquisition.bald), None, source, chunk_size=3)
     summary = predictive.summarize(jnp.asarray(logits, jnp.float32))
     np.testing.assert_allclose(result.scores, acquisition.bald(summary), atol=1e-6)
 
@@ -123,7 +142,7 @@ def test_logits_made_elsewhere(dtype, tmp_path):
 @pytest.mark.parametrize("dtype", [">f4", "<i2", ">u8", bool, jnp.bfloat16])
 def test_numbers_of_any_kind(dtype):
     pool = numbers().astype(dtype)
-    mean = lambda variables, key, x, index: jnp.mean(x.astype(jnp.float32), axis=-1)
+    mean = lambda predict, key, x, index: jnp.mean(x.astype(jnp.float32), axis=-1)
     expected = pool.astype(np.float32).mean(-1)
     got = score(mean, None, pool, chunk_size=4).scores
     np.testing.assert_allclose(got, expected, rtol=1e-6)
@@ -137,7 +156,7 @@ def test_padding_never_shows():
         read.append((start, stop))
         return numbers()[start:stop]
 
-    def seen(variables, key, x, index):
+    def seen(predict, key, x, index):
         return index.astype(jnp.float32)
 
     source = scoring.Source(10, watched)
@@ -265,30 +284,38 @@ def test_resuming_what_is_finished_reads_the_file(tmp_path):
     assert again.indices[:3].tolist() == first.indices.tolist()
 
 
+def test_what_is_no_partial_is_refused():
+    with pytest.raises(ValueError, match=r"Partial\(apply, variables\)"):
+        scoring.score_pool(
+            total, lambda x: x, numbers(), key=KEY, chunk_size=4, progress=False
+        )
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"scorer": by_mean}, "scorer was"),
         ({"variables": 2.0}, "variables_crc32 was"),
         ({"key": jax.random.key(1)}, "key was"),
         ({"source": numbers() + 1}, "pool_crc32 was"),
         ({"source": numbers(9)}, "num_items was 10 and is 9"),
-        ({"config": {"passes": 3}}, "config was"),
+        ({"config": {"S": 3}}, "config was"),
     ],
 )
 def test_another_run_is_not_resumed(change, message, tmp_path):
     path = tmp_path / "scores.npy"
-    arguments = {"variables": 1.0, "source": numbers(), "config": {"passes": 2}}
-    score(total, **arguments, out=path)
+    arguments = dict(scorer=total, variables=1.0, source=numbers(), config={"S": 2})
+    score(**arguments, out=path)
     before = path.read_bytes()
     with pytest.raises(ValueError, match=message):
-        score(total, **{**arguments, **change}, out=path, resume=True)
+        score(**{**arguments, **change}, out=path, resume=True)
     with pytest.raises(FileExistsError, match="resume to go on"):
-        score(total, **arguments, out=path)
+        score(**arguments, out=path)
     assert path.read_bytes() == before
 
 
 def test_keys_among_the_variables_identify_a_run(tmp_path):
-    first = lambda variables, key, x, index: x[:, 0]
+    first = lambda predict, key, x, index: x[:, 0]
     path = tmp_path / "scores.npy"
     score(first, {"rng": jax.random.key(0)}, numbers(), out=path)
     with pytest.raises(ValueError, match="variables_crc32 was"):
@@ -329,15 +356,15 @@ def test_bad_arguments(options, message, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("score_fn", "shape"),
+    ("scorer", "shape"),
     [
-        (lambda variables, key, x, index: x, r"\(4, 3\)"),
-        (lambda variables, key, x, index: jnp.sum(x), r"\(\)"),
+        (lambda predict, key, x, index: x, r"\(4, 3\)"),
+        (lambda predict, key, x, index: jnp.sum(x), r"\(\)"),
     ],
 )
-def test_scores_of_another_shape(score_fn, shape, tmp_path):
+def test_scores_of_another_shape(scorer, shape, tmp_path):
     with pytest.raises(ValueError, match=f"shape {shape} for a chunk of 4 items"):
-        score(score_fn, 1.0, numbers(), chunk_size=4, out=tmp_path / "scores.npy")
+        score(scorer, 1.0, numbers(), chunk_size=4, out=tmp_path / "scores.npy")
     assert not list(tmp_path.iterdir())
 
 
@@ -378,7 +405,7 @@ def test_memory_does_not_grow_with_the_pool(tmp_path):
         with open(path, "wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
             file.truncate(file.tell() + length * 784)
-        mean = lambda variables, key, x, index: x[:, 0].astype(jnp.float32)
+        mean = lambda predict, key, x, index: x[:, 0].astype(jnp.float32)
         score(mean, 1.0, path, chunk_size=10_000, out=tmp_path / f"w{length}.npy")
         gc.collect()
         tracemalloc.start()

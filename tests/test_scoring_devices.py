@@ -20,24 +20,26 @@ processes, process, port = map(int, sys.argv[1:4])
 folder = Path(sys.argv[4])
 if processes > 1:
     jax.distributed.initialize(f"127.0.0.1:{port}", processes, process)
-from jal import acquisition
+from jal import acquisition, nn, scorers
 from jal import scoring
 
 pool = np.load(folder / "pool.npy", mmap_mode="r")
-init, apply = networks.from_linen(networks.small_cnn(), pool[:1])
+init, apply = nn.from_linen(nn.small_cnn(), pool[:1])
 variables = init(jax.random.key(0))[0]
-predict = lambda variables, x, key: apply(variables, {}, x, key, False)[0]
+predict = jax.tree_util.Partial(
+    lambda variables, x, key: apply(variables, {}, x, key, False)[0], variables
+)
 
 def with_nan(score_fn):
     # Some scores are NaN, in both halves of the pool.
-    return lambda variables, key, x, index: jnp.where(
-        index % 9 == 4, jnp.nan, score_fn(variables, key, x, index)
+    return lambda predict, key, x, index: jnp.where(
+        index % 9 == 4, jnp.nan, score_fn(predict, key, x, index)
     )
 
 warnings.simplefilter("ignore")
 results = {}
 for masks in ("shared", "independent"):
-    score_fn = with_nan(scoring.by_passes(predict, acquisition.bald, 8, masks=masks))
+    score_fn = with_nan(scorers.passes(acquisition.bald, 8, masks=masks))
     for size in (None, 1, 4, 8):
         if size is not None and size > jax.device_count():
             continue
@@ -52,7 +54,7 @@ for masks in ("shared", "independent"):
             mesh = jax.make_mesh((len(devices),), ("pool",), devices=devices)
         result = scoring.score_pool(
             score_fn,
-            variables,
+            predict,
             pool,
             key=jax.random.key(1),
             chunk_size=50,

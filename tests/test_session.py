@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from jal import acquisition, learners, loop, pool, session, strategies
+from jal import acquisition, learners, loop, pool, scorers, session, strategies
 from jal.session import Recipe, Session, spending
 from jal.types import Data, Learner, Outputs
 
@@ -42,7 +42,7 @@ def make_cost_learner():
 
 
 def by_margin(beta):
-    return strategies.from_scores(acquisition.margin, num_samples=1, beta=beta)
+    return strategies.from_scores(scorers.passes(acquisition.margin, 1), beta=beta)
 
 
 LEARNER, COST = make_learner(), make_cost_learner()
@@ -373,7 +373,9 @@ def test_leftover_weights_do_not_push_out_those_in_use(tmp_path, monkeypatch):
 
 def test_a_round_without_a_score_is_refused(tmp_path):
     nothing = lambda beta: strategies.from_scores(
-        lambda predictive: jnp.full(predictive.mean.shape[:-1], jnp.nan), num_samples=1
+        scorers.passes(
+            lambda predictive: jnp.full(predictive.mean.shape[:-1], jnp.nan), 1
+        )
     )
     mine = create(tmp_path, Recipe(LEARNER, nothing))
     answer(mine, mine.ask(5))

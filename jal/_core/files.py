@@ -80,12 +80,28 @@ def writing(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        rename(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    # Only then is the name on the disk, too.
-    folder = os.open(path.parent, os.O_RDONLY)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Gives a file another name, and waits until the disk has the name, too.
+
+    Args:
+      source: a file.
+      target: of the same file system; replaced if it is there.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> (folder / "a").touch()
+    >>> rename(folder / "a", folder / "b")
+    >>> (folder / "b").exists()
+    True
+    """
+    os.replace(source, target)
+    folder = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
@@ -222,6 +238,43 @@ def open_run(
         )
     folder.mkdir(parents=True, exist_ok=True)
     write_json(run_file, identity)
+
+
+def map_file(path: Path) -> np.ndarray:
+    """Maps a `.npy` file of numbers; nothing is read but its header.
+
+    Args:
+      path: the file.
+
+    Returns:
+      Read-only memory map of any shape [...].
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it is truncated, of another format, or holds Python objects.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.npy"
+    >>> np.save(path, np.arange(3))
+    >>> map_file(path).tolist()
+    [0, 1, 2]
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such file or folder")
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(
+            f"{path} is not a whole .npy file of numbers ({error}); write it with "
+            "numpy.save"
+        ) from error
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise ValueError(
+            f"{path} is an .npz archive, which cannot be read in slices; save its "
+            "array with numpy.save"
+        )
+    return array
 
 
 def progress_bar(total: int, done: int, shown: bool, unit: str) -> Any:

@@ -1,6 +1,7 @@
 """Numerical pieces that several modules share: entropies, moment merging, top-k."""
 
 import math
+from typing import Any
 
 import chex
 import jax
@@ -185,3 +186,19 @@ def checked_available(
     chex.assert_shape(available, (num_items,))
     chex.assert_type(available, bool)
     return available
+
+
+def take_rows(tree: Any, indices: jax.Array) -> Any:
+    """Rows of each leaf of a pytree.
+
+    Args:
+      tree: pytree of [N, ...].
+      indices: [B] int32.
+
+    Returns:
+      Pytree of [B, ...].
+
+    >>> take_rows({"a": jnp.arange(5)}, jnp.array([4, 1]))["a"].tolist()
+    [4, 1]
+    """
+    return jax.tree.map(lambda leaf: leaf[indices], tree)

@@ -238,17 +238,15 @@ def _score(
         if distributed:
             join(coordinator, num_processes, process_id, heartbeat_timeout)
         stochastic = dict(passes=passes, masks=masks, batch_size=batch_size)
-        score_fn, variables, source, config = job(
-            model, pool, name, members, **stochastic
-        )
+        scorer, predict, source, config = job(model, pool, name, members, **stochastic)
         if top is not None and top > source.length:
             raise ValueError(f"--top {top}: the pool has only {source.length} items")
         with device_errors(distributed, chunk_size), warnings.catch_warnings():
             # The summary says it, and in a line.
             warnings.filterwarnings("ignore", ".*are NaN and never chosen")
             result = scoring.score_pool(
-                score_fn,
-                variables,
+                scorer,
+                predict,
                 source,
                 key=jax.random.key(seed),
                 chunk_size=chunk_size,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jal import acquisition, learners, strategies
+from jal import acquisition, learners, scorers, strategies
 from jal.cli._output import kind
 from jal.cli._score import call_function
 from jal.session import Recipe
@@ -173,7 +173,7 @@ def recipe(facts: PoolFacts, x: np.ndarray, num_classes: int) -> Recipe:
         score = SCORES[facts.strategy]
         samples = 1 if is_flat else _PASSES
         strategy: Any = lambda beta: strategies.from_scores(
-            score, num_samples=samples, beta=beta, batch_size=500
+            scorers.passes(score, samples, batch_size=500), beta=beta
         )
     else:
         strategy = OTHERS[facts.strategy]()

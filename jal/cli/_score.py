@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import typer
 
-from jal import acquisition, predictive, scoring
+from jal import acquisition, learners, scorers, scoring
 from jal.cli._output import check_folder, kind, print_table, refuse, write_csv
 from jal.scoring import _journal, _ranking
 from jal.types import Outputs
@@ -103,45 +103,39 @@ def check_score(name: str, out: Path, resume: bool) -> None:
 
 
 def job(model, pool, name, members, *, passes, masks, batch_size):
-    """(score function, variables, source, what identifies the run)."""
+    """(scorer, predict, source, what identifies the run)."""
     config: dict[str, Any] = {"model": model, "acquisition": name}
     stochastic = dict(passes=passes, masks=masks, batch_size=batch_size)
     if model == "logits":
         refuse("the logits are predictions already", members=members, **stochastic)
         source = _open_pool(pool, items_axis=1)
-        return _score_logits(name, source), (), source, config
+        return _score_logits(name, source), None, source, config
     source = _open_pool(pool, items_axis=0)
     predict, variables = _load_model(model)
     function: Any = getattr(acquisition, name)
     if TABLE[name].fewest == 0:
         stochastic["passes"] = passes or None
         refuse(f"{name} is one prediction", members=members, **stochastic)
-        score_fn = scoring.by_prediction(predict, function)
+        scorer = scorers.output("loss_score")
     elif members:
         refuse("--members is one pass of each member", **stochastic)
         _check_number(name, _num_members(variables), "members")
-        score_fn = scoring.by_members(predict, function)
+        predict = learners.stacked(predict)
+        scorer = scorers.members(function)
         config |= {"members": True}
     elif passes == 0:
         refuse("--passes 0 has no dropout", masks=masks, batch_size=batch_size)
         _check_number(name, 1, "prediction without dropout")
-        score_fn = scoring.by_prediction(
-            predict,
-            lambda outputs: function(
-                predictive.summarize(outputs.need("logits")[None])
-            ),
-        )
+        scorer = scorers.deterministic(function)
         config |= {"passes": 0}
     else:
         passes, masks = passes or 100, masks or "shared"
         if masks not in ("shared", "independent"):
             raise ValueError(f"--masks {masks!r}; allowed are shared, independent")
         _check_number(name, passes, "passes")
-        score_fn = scoring.by_passes(
-            predict, function, passes, masks=masks, batch_size=batch_size
-        )
+        scorer = scorers.passes(function, passes, masks, batch_size)
         config |= {"passes": passes, "masks": masks}
-    return score_fn, variables, source, config
+    return scorer, jax.tree_util.Partial(predict, variables), source, config
 
 
 def _check_number(name: str, number: int, what: str) -> None:
@@ -168,7 +162,7 @@ def _score_logits(name: str, source: scoring.Source) -> Callable:
         raise ValueError(f"POOL holds {first.dtype}; expected logits, floating point")
     _check_classes(classes, "POOL")
     _check_number(name, number, "predictions for each item")
-    return scoring.by_logits(getattr(acquisition, name))
+    return scorers.logits(getattr(acquisition, name))
 
 
 def _check_classes(classes: int, whose: str) -> None:

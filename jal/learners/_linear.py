@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jal import pool as pools
+from jal._core.checks import at_least_one
 from jal.types import Learner, Outputs
 
 # Of the fit to the data against the size of the weights, as scikit-learn's C.
@@ -100,6 +101,40 @@ def _sum_of_rows(table: jax.Array) -> jax.Array:
     return jnp.matmul(ones, table, precision=jax.lax.Precision.HIGHEST)
 
 
+def _inner(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Of each problem the sum of products: [D, P, Q] twice -> [P]."""
+    return _sum_of_rows(jnp.sum(a * b, axis=2))
+
+
+def _wide(values: jax.Array) -> jax.Array:
+    return values[None, :, None]
+
+
+def _best_step(loss: _Loss, targets, weights, w, z, direction, along) -> jax.Array:
+    """[P] Newton's method on a line, kept between steps too short and too long."""
+    squared, mixed = _inner(direction, direction), _inner(w, direction)
+
+    def improve(carry, _):
+        step, short, long = carry
+        now = z + _wide(step) * along
+        slope = jnp.sum(loss.slope(now, targets) * along, axis=-1)
+        curvature = loss.curvature(now, along, targets)
+        first = mixed + step * squared + _sum_of_rows(weights * slope)
+        second = squared + _sum_of_rows(weights * curvature)
+        short = jnp.where(first < 0, step, short)
+        long = jnp.where(first > 0, step, long)
+        # Where a problem is solved exactly, there is no direction any more.
+        newton = step - first / jnp.where(second > 0, second, 1)
+        # From where the loss is straight Newton's step goes far too far.
+        middle = jnp.where(jnp.isinf(long), newton, (short + long) / 2)
+        inside = (newton >= short) & (newton <= long)
+        return (jnp.where(inside, newton, middle), short, long), None
+
+    zero = jnp.zeros_like(mixed)
+    carry = (zero, zero, jnp.full_like(zero, jnp.inf))
+    return jax.lax.scan(improve, carry, None, length=_LINE_STEPS)[0][0]
+
+
 def _minimize(
     loss: _Loss,
     x: jax.Array,
@@ -131,8 +166,6 @@ def _minimize(
     """
     precise = jax.lax.Precision.HIGHEST
     scores = lambda w: jnp.einsum("bd,dpq->bpq", x, w, precision=precise)
-    inner = lambda a, b: _sum_of_rows(jnp.sum(a * b, axis=2))  # [P]
-    wide = lambda values: values[None, :, None]
     total = jnp.mean(weights, axis=0)
     diagonal = 1 + loss.typical * eigenvalues[:, None] * total[None]
     inverse = (1 / diagonal)[:, :, None]
@@ -142,34 +175,10 @@ def _minimize(
         return w + jnp.einsum("bd,bpq->dpq", x, slope, precision=precise)
 
     def objective(w, z):
-        return inner(w, w) / 2 + _sum_of_rows(weights * loss.value(z, targets))
-
-    def best_step(w, z, direction, along):
-        """[P] Newton's method on a line, kept between steps too short and too long."""
-        squared, mixed = inner(direction, direction), inner(w, direction)
-
-        def improve(carry, _):
-            step, short, long = carry
-            now = z + wide(step) * along
-            slope = jnp.sum(loss.slope(now, targets) * along, axis=-1)
-            curvature = loss.curvature(now, along, targets)
-            first = mixed + step * squared + _sum_of_rows(weights * slope)
-            second = squared + _sum_of_rows(weights * curvature)
-            short = jnp.where(first < 0, step, short)
-            long = jnp.where(first > 0, step, long)
-            # Where a problem is solved exactly, there is no direction any more.
-            newton = step - first / jnp.where(second > 0, second, 1)
-            # From where the loss is straight Newton's step goes far too far.
-            middle = jnp.where(jnp.isinf(long), newton, (short + long) / 2)
-            inside = (newton >= short) & (newton <= long)
-            return (jnp.where(inside, newton, middle), short, long), None
-
-        zero = jnp.zeros_like(mixed)
-        carry = (zero, zero, jnp.full_like(zero, jnp.inf))
-        return jax.lax.scan(improve, carry, None, length=_LINE_STEPS)[0][0]
+        return _inner(w, w) / 2 + _sum_of_rows(weights * loss.value(z, targets))
 
     def is_solved(w, z, g):
-        return inner(g, g) / 2 <= tolerance * objective(w, z)
+        return _inner(g, g) / 2 <= tolerance * objective(w, z)
 
     def go_on(carry):
         *_, solved, number = carry
@@ -178,23 +187,25 @@ def _minimize(
     def descend(carry):
         w, z, g, direction, size, solved, number = carry
         along = scores(direction)
-        step = jnp.where(solved, 0, best_step(w, z, direction, along))
-        w, z = w + wide(step) * direction, z + wide(step) * along
+        step = jnp.where(
+            solved, 0, _best_step(loss, targets, weights, w, z, direction, along)
+        )
+        w, z = w + _wide(step) * direction, z + _wide(step) * along
         after = gradient(w, z)
         scaled = inverse * after
-        new_size = inner(after, scaled)
+        new_size = _inner(after, scaled)
         # Polak and Ribiere's, which starts anew where directions go astray.
-        share = (new_size - inner(g, scaled)) / jnp.where(size > 0, size, 1)
-        direction = wide(jnp.maximum(share, 0)) * direction - scaled
-        astray = inner(direction, after) >= 0
-        direction = jnp.where(wide(astray), -scaled, direction)
+        share = (new_size - _inner(g, scaled)) / jnp.where(size > 0, size, 1)
+        direction = _wide(jnp.maximum(share, 0)) * direction - scaled
+        astray = _inner(direction, after) >= 0
+        direction = jnp.where(_wide(astray), -scaled, direction)
         solved |= is_solved(w, z, after)
         return w, z, after, direction, new_size, solved, number + 1
 
     z = scores(start)
     g = gradient(start, z)
     scaled = inverse * g
-    carry = (start, z, g, -scaled, inner(g, scaled), is_solved(start, z, g), 0)
+    carry = (start, z, g, -scaled, _inner(g, scaled), is_solved(start, z, g), 0)
     w, z, *_, number = jax.lax.while_loop(go_on, descend, carry)
     return w, z, objective(w, z), jnp.asarray(number, jnp.int32)
 
@@ -262,15 +273,9 @@ def linear_svm(
         flat = lambda array: array.reshape(size, -1)
         return flat(jnp.broadcast_to(targets, weights.shape))[:, :, None], flat(weights)
 
+    sizes = (num_features, num_classes)
     return _learner(
-        _SQUARED_HINGE,
-        prepare,
-        num_features,
-        num_classes,
-        strengths,
-        folds,
-        temperature,
-        tolerance,
+        _SQUARED_HINGE, prepare, sizes, strengths, folds, temperature, tolerance
     )
 
 
@@ -325,30 +330,110 @@ def logistic_regression(
     # The curvature at 0, where p = 1 / C.
     typical = (1 - 1 / max(num_classes, 1)) / max(num_classes, 1)
     loss = _Loss(_softmax_value, _softmax_slope, _softmax_curvature, typical)
-    return _learner(
-        loss,
-        prepare,
-        num_features,
-        num_classes,
-        strengths,
-        folds,
-        temperature,
-        tolerance,
-    )
+    sizes = (num_features, num_classes)
+    return _learner(loss, prepare, sizes, strengths, folds, temperature, tolerance)
 
 
-def _learner(
-    loss, prepare, num_features, num_classes, strengths, folds, temperature, tolerance
-) -> Learner:
-    """Chooses the strength by cross-validation, and fits with it.
+class _Problem(NamedTuple):
+    """What is solved: F sets of items at once, C classes each.
 
     `prepare` is (classes [B, 1, C] one-hot, weights [B, F, C] of 0 and 1, share
     [1, F, C], seen [1, F, C]) -> (targets, weights [B, P]); each of P problems
     has F C / P scores.
     """
-    for name, value in (("num_features", num_features), ("num_classes", num_classes)):
-        if value < 1:
-            raise ValueError(f"{name}={value}; it must be at least 1")
+
+    loss: _Loss
+    prepare: Callable
+    num_classes: int
+    grid: tuple[float, ...]
+    folds: int
+    tolerance: float
+
+
+def _solve(problem: _Problem, x, eigenvalues, classes, used, strength, start):
+    """Fits with the items of each column of `used` [B, F]; start [D, F, C]."""
+    number = jnp.einsum("bf,bc->fc", used, classes)
+    seen = number > 0
+    share = jnp.sum(number, axis=1, keepdims=True) / jnp.maximum(
+        jnp.sum(seen, axis=1, keepdims=True) * number, 1
+    )
+    shape = start.shape
+    everywhere = jnp.broadcast_to(used[:, :, None], (len(x), *shape[1:]))
+    targets, weights = problem.prepare(
+        classes[:, None], everywhere, share[None], seen[None]
+    )
+    outputs = shape[1] * shape[2] // weights.shape[1]
+    w, z, _, steps = _minimize(
+        problem.loss,
+        x,
+        targets,
+        strength * weights,
+        start.reshape(shape[0], -1, outputs),
+        eigenvalues=eigenvalues,
+        tolerance=problem.tolerance,
+    )
+    return w.reshape(shape), z.reshape(len(x), *shape[1:]), seen, steps
+
+
+def _fit_rows(problem: _Problem, x, y, count):
+    """Labelled items first, in random order; those beyond `count` are ignored."""
+    size, features = x.shape
+    place = jnp.arange(size)
+    valid = (place < count).astype(x.dtype)
+    x = jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1) * valid[:, None]
+    classes = jax.nn.one_hot(y, problem.num_classes, dtype=x.dtype) * valid[:, None]
+    eigenvalues, axes = jnp.linalg.eigh(
+        jnp.matmul(x.T, x, precision=jax.lax.Precision.HIGHEST)
+    )
+    eigenvalues = jnp.maximum(eigenvalues, 0)
+    turned = jnp.matmul(x, axes, precision=jax.lax.Precision.HIGHEST)
+    start = jnp.zeros((features + 1, 1, problem.num_classes), x.dtype)
+    choices = jnp.asarray(problem.grid, x.dtype)
+    best, right, path_steps = 0, jnp.full(len(choices), jnp.nan), jnp.int32(0)
+    if len(choices) > 1:
+        path, hits, steps = _path(problem, turned, eigenvalues, classes, y, valid)
+        best = jnp.argmax(hits)
+        right, path_steps = hits / jnp.maximum(count, 1), jnp.sum(steps)
+        start = path[best]
+    w, _, seen, steps = _solve(
+        problem, turned, eigenvalues, classes, valid[:, None], choices[best], start
+    )
+    weights = jnp.matmul(axes, w[:, 0], precision=jax.lax.Precision.HIGHEST)
+    metrics = {
+        "strength": choices[best],
+        "cross_validated": right[best].astype(x.dtype),
+        "steps": path_steps + steps,
+    }
+    return LinearVariables(weights, seen[0], choices[best]), metrics
+
+
+def _path(problem: _Problem, x, eigenvalues, classes, y, valid):
+    """Fits each strength in turn without the items of each fold.
+
+    Mean weights [G, D, 1, C] over the folds, items [G] that were right when left out,
+    and steps [G].
+    """
+    place = jnp.arange(len(x))
+    fold = place % problem.folds
+    used = (fold[:, None] != jnp.arange(problem.folds)[None]) * valid[:, None]
+
+    def follow(w, strength):
+        w, z, seen, steps = _solve(problem, x, eigenvalues, classes, used, strength, w)
+        z = jnp.where(seen[fold], z[place, fold], -jnp.inf)
+        # With nothing to learn from no class is right.
+        hit = (jnp.argmax(z, axis=1) == y) & jnp.any(seen[fold], axis=1)
+        hits = jnp.sum(jnp.where(valid > 0, hit, False))
+        return w, (jnp.mean(w, axis=1, keepdims=True), hits, steps)
+
+    nothing = jnp.zeros((x.shape[1], problem.folds, problem.num_classes), x.dtype)
+    choices = jnp.asarray(problem.grid, x.dtype)
+    return jax.lax.scan(follow, nothing, choices)[1]
+
+
+def _learner(loss, prepare, sizes, strengths, folds, temperature, tolerance) -> Learner:
+    """Chooses the strength by cross-validation, and fits with it."""
+    num_features, num_classes = sizes
+    at_least_one(num_features=num_features, num_classes=num_classes)
     grid = np.asarray(strengths, np.float64)
     if grid.ndim != 1 or not grid.size or not (grid > 0).all():
         raise ValueError(f"strengths={strengths!r}; expected numbers above 0")
@@ -359,75 +444,9 @@ def _learner(
     for name, value in (("temperature", temperature), ("tolerance", tolerance)):
         if not 0 < value < np.inf:
             raise ValueError(f"{name}={value}; it must be finite and above 0")
-
-    def solve(x, eigenvalues, classes, used, strength, start):
-        """Fits with the items of each column of `used` [B, F]; start [D, F, C]."""
-        number = jnp.einsum("bf,bc->fc", used, classes)
-        seen = number > 0
-        share = jnp.sum(number, axis=1, keepdims=True) / jnp.maximum(
-            jnp.sum(seen, axis=1, keepdims=True) * number, 1
-        )
-        shape = start.shape
-        everywhere = jnp.broadcast_to(used[:, :, None], (len(x), *shape[1:]))
-        targets, weights = prepare(
-            classes[:, None], everywhere, share[None], seen[None]
-        )
-        outputs = shape[1] * shape[2] // weights.shape[1]
-        w, z, _, steps = _minimize(
-            loss,
-            x,
-            targets,
-            strength * weights,
-            start.reshape(shape[0], -1, outputs),
-            eigenvalues=eigenvalues,
-            tolerance=tolerance,
-        )
-        return w.reshape(shape), z.reshape(len(x), *shape[1:]), seen, steps
-
-    def fit_rows(x, y, count):
-        """Labelled items first, in random order; those beyond `count` are ignored."""
-        size, features = x.shape
-        place = jnp.arange(size)
-        valid = (place < count).astype(x.dtype)
-        x = jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1) * valid[:, None]
-        classes = jax.nn.one_hot(y, num_classes, dtype=x.dtype) * valid[:, None]
-        eigenvalues, axes = jnp.linalg.eigh(
-            jnp.matmul(x.T, x, precision=jax.lax.Precision.HIGHEST)
-        )
-        eigenvalues = jnp.maximum(eigenvalues, 0)
-        turned = jnp.matmul(x, axes, precision=jax.lax.Precision.HIGHEST)
-        start = jnp.zeros((features + 1, 1, num_classes), x.dtype)
-        choices = jnp.asarray(grid, x.dtype)
-        best, right, path_steps = 0, jnp.full(len(grid), jnp.nan), jnp.int32(0)
-        if len(grid) > 1:
-            fold = place % folds
-            used = (fold[:, None] != jnp.arange(folds)[None]) * valid[:, None]
-
-            def follow(w, strength):
-                w, z, seen, steps = solve(
-                    turned, eigenvalues, classes, used, strength, w
-                )
-                z = jnp.where(seen[fold], z[place, fold], -jnp.inf)
-                # With nothing to learn from no class is right.
-                hit = (jnp.argmax(z, axis=1) == y) & jnp.any(seen[fold], axis=1)
-                hits = jnp.sum(jnp.where(valid > 0, hit, False))
-                return w, (jnp.mean(w, axis=1, keepdims=True), hits, steps)
-
-            nothing = jnp.zeros((features + 1, folds, num_classes), x.dtype)
-            _, (path, hits, steps) = jax.lax.scan(follow, nothing, choices)
-            best = jnp.argmax(hits)
-            right, path_steps = hits / jnp.maximum(count, 1), jnp.sum(steps)
-            start = path[best]
-        w, _, seen, steps = solve(
-            turned, eigenvalues, classes, valid[:, None], choices[best], start
-        )
-        weights = jnp.matmul(axes, w[:, 0], precision=jax.lax.Precision.HIGHEST)
-        metrics = {
-            "strength": choices[best],
-            "cross_validated": right[best].astype(x.dtype),
-            "steps": path_steps + steps,
-        }
-        return LinearVariables(weights, seen[0], choices[best]), metrics
+    problem = _Problem(
+        loss, prepare, num_classes, tuple(grid.tolist()), folds, tolerance
+    )
 
     def fit(key, variables, data, pool):
         del variables  # nothing but the labels matters
@@ -439,7 +458,7 @@ def _learner(
         def fit_first(number):
             rows = order[:number]
             x = data.x[rows].astype(jnp.result_type(float))
-            return fit_rows(x, data.y[rows], pool.count)
+            return _fit_rows(problem, x, data.y[rows], pool.count)
 
         return jax.lax.cond(
             pool.count <= half, lambda: fit_first(half), lambda: fit_first(size)

@@ -15,6 +15,8 @@ import optax
 import optax.contrib
 
 from jal import pool as pools
+from jal._core import numerics
+from jal._core.checks import at_least_one
 from jal.learners import losses
 from jal.learners._linear import linear_svm, logistic_regression
 from jal.types import Data, Learner, Outputs
@@ -144,9 +146,7 @@ def supervised(
     >>> learner.predict(variables, data.x).logits.argmax(axis=1).tolist()
     [0, 2]
     """
-    for name, value in (("steps", steps), ("batch_size", batch_size)):
-        if value < 1:
-            raise ValueError(f"{name}={value}; it must be at least 1")
+    at_least_one(steps=steps, batch_size=batch_size)
 
     def objective(params, state, x, y, key, count):
         outputs, state = apply(params, state, x, key=key, train=True)
@@ -165,7 +165,7 @@ def supervised(
                 jax.random.fold_in(train_key, number)
             )
             rows = pools.minibatch(batch_key, pool, batch_size)
-            x = jax.tree.map(lambda leaf: leaf[rows], data.x)
+            x = numerics.take_rows(data.x, rows)
             (value, state), gradients = jax.value_and_grad(objective, has_aux=True)(
                 params, state, x, data.y[rows], dropout_key, pool.count
             )
@@ -285,8 +285,8 @@ def with_ranker(
       ValueError: epochs, batch_size, weight or detach_after is out of range.
 
     >>> from jal import nn
-    >>> network = networks.ResNet(width=2, blocks=(1,), ranker=True)
-    >>> init, apply = networks.from_linen(network, jnp.zeros((1, 8, 8, 1)))
+    >>> network = nn.ResNet(width=2, blocks=(1,), ranker=True)
+    >>> init, apply = nn.from_linen(network, jnp.zeros((1, 8, 8, 1)))
     >>> learner = with_ranker(init, apply, optax.sgd(0.1), epochs=2, batch_size=4)
     >>> variables = learner.init(jax.random.key(0))
     >>> learner.predict(variables, jnp.zeros((3, 8, 8, 1))).loss_score.shape
@@ -342,9 +342,7 @@ def _epoch_learner(
     scales the updates of the next.
     """
     plateau = optax.with_extra_args_support(plateau or optax.identity())
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if value < 1:
-            raise ValueError(f"{name}={value}; it must be at least 1")
+    at_least_one(epochs=epochs, batch_size=batch_size)
     gradient = jax.value_and_grad(objective, has_aux=True)
 
     def fit(key, variables, data, pool):
@@ -362,7 +360,7 @@ def _epoch_learner(
                 params, state, optimizer_state, sums = carry
                 places = number * batch_size + jnp.arange(batch_size)
                 rows = order[places % pool.count]
-                x = jax.tree.map(lambda leaf: leaf[rows], data.x)
+                x = numerics.take_rows(data.x, rows)
                 augment_key, dropout_key = jax.random.split(
                     jax.random.fold_in(epoch_key, number)
                 )
@@ -378,12 +376,8 @@ def _epoch_learner(
                 scale = rate(progress) * factor
                 updates = jax.tree.map(lambda leaf: scale * leaf, updates)
                 params = optax.apply_updates(params, updates)
-                return (
-                    params,
-                    state,
-                    optimizer_state,
-                    jax.tree.map(jnp.add, sums, metrics),
-                )
+                sums = jax.tree.map(jnp.add, sums, metrics)
+                return params, state, optimizer_state, sums
 
             start = (*carry, {name: jnp.zeros(()) for name in names})
             *carry, sums = jax.lax.fori_loop(0, batches, step, start)
@@ -452,8 +446,7 @@ def fine_tune(
     Reference: Aggarwal, Popescu and Hudelot, "Optimizing active learning for low
     annotation budgets", 2022 (fine-tuning scheme).
     """
-    if patience < 1:
-        raise ValueError(f"patience={patience}; it must be at least 1")
+    at_least_one(patience=patience)
 
     def objective(params, state, x, y, key, progress):
         del progress

@@ -5,7 +5,6 @@
 
 import functools
 import json
-import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jal._core import checkpoints, files
+from jal._core.checks import at_least_one
 from jal._core.compile import cpu_compiler_options
 from jal.loop import _run
 from jal.types import Data, Learner, Strategy
 
 ROUNDS_FILE = "rounds.jsonl"
-RUN_FILE = "run.json"
 CHECKPOINTS_FOLDER = "checkpoints"
 
 
@@ -75,8 +74,7 @@ def drive(
       FileExistsError: the folder holds a run and `resume` is False.
       ImportError: tqdm or Orbax is needed and missing.
 
-    >>> from jal import pool
-    >>> from jal import strategies
+    >>> from jal import pool, strategies
     >>> learner = Learner(lambda key: (), lambda key, v, data, pool: ((), {}), print)
     >>> state, infos = drive(
     ...     jax.random.key(0),
@@ -92,8 +90,7 @@ def drive(
     >>> infos.count.tolist()
     [1, 2, 3]
     """
-    if segment < 1:
-        raise ValueError(f"segment={segment}; it must be at least 1")
+    at_least_one(segment=segment)
     _run.check(data, initial, k=k, rounds=rounds, cost=options.get("cost"))
     if options.get("evaluate_rounds") is not None:
         options["evaluate_rounds"] = tuple(options["evaluate_rounds"])
@@ -157,22 +154,7 @@ class _Store:
     def __init__(self, folder: Path, identity: dict, resume: bool):
         checkpoints.require("a folder of checkpoints, unless folder=None,")
         self._folder = folder
-        run_file = folder / RUN_FILE
-        if run_file.exists():
-            if not resume:
-                raise FileExistsError(
-                    f"folder={str(folder)!r} holds a run; pass resume=True to go on "
-                    "with it, or another folder"
-                )
-            files.check_identity(run_file, identity)
-        elif (folder / CHECKPOINTS_FOLDER).exists():
-            raise ValueError(
-                f"folder={str(folder)!r} has the checkpoints of a run, but {RUN_FILE} "
-                "does not say of which; choose another folder"
-            )
-        else:
-            folder.mkdir(parents=True, exist_ok=True)
-            files.write_json(run_file, identity)
+        files.open_run(folder, identity, resume=resume, traces=(CHECKPOINTS_FOLDER,))
         self._manager = checkpoints.open_manager(folder / CHECKPOINTS_FOLDER)
 
     def restore(self, state_shapes, infos):
@@ -198,12 +180,9 @@ class _Store:
 
     def _write_lines(self, infos, first, last, mode):
         path = self._folder / ROUNDS_FILE
-        target = path.with_suffix(".tmp") if mode == "w" else path
-        with open(target, mode) as file:
+        with files.writing(path, "w") if mode == "w" else open(path, mode) as file:
             for number in range(first, last):
                 file.write(json.dumps(files.as_json(_row(infos, number))) + "\n")
-        if mode == "w":
-            os.replace(target, path)
 
 
 def _identity(key, data, initial, k, rounds, config) -> dict:

@@ -10,11 +10,9 @@ import numpy as np
 from jax.core import Tracer
 
 from jal import pool as pools
+from jal.loop import _round
+from jal.loop._round import COST, FIT, PROPOSAL, STRATEGY, round_key
 from jal.types import Data, Learner, Picks, Pool, Proposal, Strategy, View
-
-# What a round's key is used for: fold_in(fold_in(key, round), purpose). With one key
-# all strategies share the initial set, the candidates and the learner's seeds.
-INITIAL, PROPOSAL, FIT, STRATEGY, COST = range(5)
 
 
 class State(NamedTuple):
@@ -68,23 +66,6 @@ class RoundInfo(NamedTuple):
     observed: Any
 
 
-def round_key(key: jax.Array, round_number: int | jax.Array, purpose: int) -> jax.Array:
-    """The key of one purpose in one round.
-
-    Args:
-      key: the run's key.
-      round_number: [] from 0.
-      purpose: INITIAL, PROPOSAL, FIT, STRATEGY or COST.
-
-    Returns:
-      fold_in(fold_in(key, round_number), purpose).
-
-    >>> round_key(jax.random.key(0), 0, INITIAL).shape
-    ()
-    """
-    return jax.random.fold_in(jax.random.fold_in(key, round_number), purpose)
-
-
 def make_step(
     learner: Learner,
     strategy: Strategy,
@@ -136,121 +117,156 @@ def make_step(
         raise ValueError(f"rounds={rounds}; it must not be negative")
     if not (cost is None or cost == "known" or isinstance(cost, Learner)):
         raise ValueError(f'cost={cost!r}; allowed are None, "known" and a Learner')
-    evaluated = np.ones(rounds + 1, bool)
-    if evaluate_rounds is not None:
-        outside = [r for r in evaluate_rounds if not 0 <= r <= rounds]
-        if outside:
-            raise ValueError(
-                f"evaluate_rounds contains {outside}; rounds go from 0 to {rounds}"
-            )
-        evaluated = np.isin(np.arange(rounds + 1), list(evaluate_rounds))
+    settings = _Settings(
+        learner,
+        strategy,
+        k,
+        rounds,
+        propose,
+        cost,
+        evaluate,
+        _evaluated(rounds, evaluate_rounds),
+        observe,
+    )
+    return functools.partial(_init, settings), functools.partial(_step, settings)
 
-    def init(key, data, initial):
-        num_items = data.y.shape[0]
-        pool = pools.create(num_items, initial.shape[0] + rounds * k)
-        pool = pools.add(pool, initial)
-        seen = pools.hide(data, pool, cost_is_known=cost == "known")
-        # Keys of their own, beside that of the initial set and those of round 0.
-        start = functools.partial(round_key, round_key(key, 0, INITIAL), 0)
-        return State(
-            round=jnp.zeros((), jnp.int32),
-            pool=pool,
-            variables=learner.init(start(FIT)),
-            cost_variables=cost.init(start(COST)) if isinstance(cost, Learner) else (),
-            strategy=strategy.init(start(STRATEGY), seen, pool),
-            proposal=propose.init(start(PROPOSAL), pool),
-            spend=_total_cost(data, initial),
-        )
 
-    def measure(evaluate, state, variables, data):
-        if evaluated.all():
-            return evaluate(variables, data.test)
-        shapes = jax.eval_shape(evaluate, variables, data.test)
-        return jax.lax.cond(
-            jnp.asarray(evaluated)[state.round],
-            lambda: evaluate(variables, data.test),
-            lambda: jax.tree.map(lambda s: jnp.full(s.shape, jnp.nan, s.dtype), shapes),
-        )
+class _Settings(NamedTuple):
+    """What `make_step` was given, checked."""
 
-    def buy(key, data, seen, state, variables):
-        now = functools.partial(round_key, key, state.round)
-        candidates, available, proposal = propose.propose(
-            now(PROPOSAL), state.proposal, state.pool
+    learner: Learner
+    strategy: Strategy
+    k: int
+    rounds: int
+    propose: Proposal
+    cost: Literal["known"] | Learner | None
+    evaluate: Callable[[Any, Any], dict] | None
+    evaluated: np.ndarray  # [R + 1] bool
+    observe: Callable[[Data, View, Picks], Any] | None
+
+    @property
+    def cost_learner(self) -> Learner | None:
+        return self.cost if isinstance(self.cost, Learner) else None
+
+    def hide(self, data: Data, pool: Pool) -> Data:
+        return pools.hide(data, pool, cost_is_known=self.cost == "known")
+
+
+def _evaluated(rounds: int, evaluate_rounds: Sequence[int] | None) -> np.ndarray:
+    if evaluate_rounds is None:
+        return np.ones(rounds + 1, bool)
+    outside = [r for r in evaluate_rounds if not 0 <= r <= rounds]
+    if outside:
+        raise ValueError(
+            f"evaluate_rounds contains {outside}; rounds go from 0 to {rounds}"
         )
-        if k > candidates.shape[0]:
-            raise ValueError(
-                f"k={k}, but a round has only {candidates.shape[0]} candidates; lower "
-                "k or propose more"
-            )
-        cost_variables, candidate_cost = state.cost_variables, None
-        if isinstance(cost, Learner):
-            cost_variables, _ = cost.fit(
-                now(COST), cost_variables, seen._replace(y=seen.cost), state.pool
-            )
-            x = jax.tree.map(lambda leaf: leaf[candidates], data.x)
-            candidate_cost = cost.predict(cost_variables, x).need("value")
-        elif cost == "known" and seen.cost is not None:
-            candidate_cost = seen.cost[candidates]
-        view = View(
-            jax.tree_util.Partial(learner.predict, variables),
-            seen,
+    return np.isin(np.arange(rounds + 1), list(evaluate_rounds))
+
+
+def _init(settings: _Settings, key, data: Data, initial) -> State:
+    capacity = initial.shape[0] + settings.rounds * settings.k
+    pool = pools.add(pools.create(data.y.shape[0], capacity), initial)
+    carried = _round.start(
+        key,
+        settings.learner,
+        settings.strategy,
+        settings.propose,
+        settings.cost_learner,
+        settings.hide(data, pool),
+        pool,
+    )
+    return State(
+        round=jnp.zeros((), jnp.int32),
+        pool=pool,
+        spend=_total_cost(data, initial),
+        **carried._asdict(),
+    )
+
+
+def _step(settings: _Settings, key, data: Data, state: State):
+    seen = settings.hide(data, state.pool)
+    fit_key = round_key(key, state.round, FIT)
+    predict, fit_metrics = _round.fit(
+        fit_key, settings.learner, state.variables, seen, state.pool
+    )
+    (variables,) = predict.args
+    metrics = _measure(settings, state, variables, data)
+    buy = functools.partial(_buy, settings, key, data, seen, state, predict)
+    after, bought = jax.lax.cond(
+        state.round < settings.rounds, buy, lambda: _buy_nothing(buy, state)
+    )
+    info = RoundInfo(
+        round=state.round,
+        count=state.pool.count,
+        spend=state.spend,
+        fit=fit_metrics,
+        metrics=metrics,
+        **bought,
+    )
+    return after._replace(round=state.round + 1, variables=variables), info
+
+
+def _measure(settings: _Settings, state: State, variables, data: Data) -> dict:
+    """Metrics of the round's model; NaN in rounds that are not evaluated."""
+    if settings.evaluate is None:
+        return {}
+    evaluate = functools.partial(settings.evaluate, variables, data.test)
+    if settings.evaluated.all():
+        return evaluate()
+    shapes = jax.eval_shape(evaluate)
+    return jax.lax.cond(
+        jnp.asarray(settings.evaluated)[state.round],
+        evaluate,
+        lambda: jax.tree.map(lambda s: jnp.full(s.shape, jnp.nan, s.dtype), shapes),
+    )
+
+
+def _buy(settings: _Settings, key, data: Data, seen: Data, state: State, predict):
+    """Proposes, prices, chooses, and adds: the new state and what was bought."""
+    now = functools.partial(round_key, key, state.round)
+    candidates, available, proposal = settings.propose.propose(
+        now(PROPOSAL), state.proposal, state.pool
+    )
+    cost_variables, candidate_cost = state.cost_variables, None
+    if settings.cost_learner is not None:
+        cost_variables, candidate_cost = _round.price(
+            now(COST),
+            settings.cost_learner,
+            cost_variables,
+            seen.x,
+            seen.cost,
             state.pool,
             candidates,
-            available,
-            candidate_cost,
         )
-        acquisition, strategy_state = strategy.select(
-            now(STRATEGY), state.strategy, view, k
-        )
-        price = _total_cost(data, acquisition.indices)
-        num_nan = jnp.zeros((), jnp.int32)
-        if acquisition.scores is not None:
-            is_nan = jnp.isnan(acquisition.scores) & available
-            num_nan = jnp.sum(is_nan, dtype=jnp.int32)
-        bought = dict(
-            indices=acquisition.indices,
-            cost=price,
-            num_available=jnp.sum(available, dtype=jnp.int32),
-            num_nan=num_nan,
-            observed=() if observe is None else observe(data, view, acquisition),
-        )
-        state = state._replace(
-            pool=pools.add(state.pool, acquisition.indices),
-            cost_variables=cost_variables,
-            strategy=strategy_state,
-            proposal=proposal,
-            spend=state.spend + price,
-        )
-        return state, bought
+    elif settings.cost == "known" and seen.cost is not None:
+        candidate_cost = seen.cost[candidates]
+    view = View(predict, seen, state.pool, candidates, available, candidate_cost)
+    picks, strategy_state, counts = _round.choose(
+        now(STRATEGY), settings.strategy, state.strategy, view, settings.k
+    )
+    price = _total_cost(data, picks.indices)
+    observe = settings.observe
+    bought = dict(
+        indices=picks.indices,
+        cost=price,
+        observed=() if observe is None else observe(data, view, picks),
+        **counts,
+    )
+    state = state._replace(
+        pool=pools.add(state.pool, picks.indices),
+        cost_variables=cost_variables,
+        strategy=strategy_state,
+        proposal=proposal,
+        spend=state.spend + price,
+    )
+    return state, bought
 
-    def buy_nothing(key, data, seen, state, variables):
-        _, shapes = jax.eval_shape(buy, key, data, seen, state, variables)
-        nothing = jax.tree.map(_nothing, shapes)
-        nothing |= {"indices": jnp.full(k, -1, jnp.int32)}
-        return state, {**nothing, "cost": jnp.zeros_like(nothing["cost"])}
 
-    def step(key, data, state):
-        seen = pools.hide(data, state.pool, cost_is_known=cost == "known")
-        variables, fit_metrics = learner.fit(
-            round_key(key, state.round, FIT), state.variables, seen, state.pool
-        )
-        metrics = measure(evaluate, state, variables, data) if evaluate else {}
-        after, bought = jax.lax.cond(
-            state.round < rounds,
-            lambda: buy(key, data, seen, state, variables),
-            lambda: buy_nothing(key, data, seen, state, variables),
-        )
-        info = RoundInfo(
-            round=state.round,
-            count=state.pool.count,
-            spend=state.spend,
-            fit=fit_metrics,
-            metrics=metrics,
-            **bought,
-        )
-        return after._replace(round=state.round + 1, variables=variables), info
-
-    return init, step
+def _buy_nothing(buy, state: State):
+    _, shapes = jax.eval_shape(buy)
+    nothing = jax.tree.map(_nothing, shapes)
+    nothing |= {"indices": jnp.full_like(nothing["indices"], -1)}
+    return state, {**nothing, "cost": jnp.zeros_like(nothing["cost"])}
 
 
 def run(
@@ -360,7 +376,24 @@ lower rounds or k
     if data.y.ndim != 1:
         raise ValueError(f"data.y has shape {data.y.shape}; expected [N]")
     num_items = data.y.shape[0]
-    for path, leaf in jax.tree_util.tree_leaves_with_path(data.x):
+    _check_inputs(data.x, num_items)
+    _check_initial(initial, num_items)
+    num_labels = initial.shape[0] + rounds * k
+    if num_labels > num_items:
+        raise ValueError(
+            f"initial + rounds * k = {initial.shape[0]} + {rounds} * {k} = "
+            f"{num_labels} labels, but data has {num_items} items; lower rounds or k"
+        )
+    if cost is not None and data.cost is None:
+        raise ValueError(f"cost={cost!r}, but data.cost is None; give [N] costs > 0")
+    if data.cost is not None:
+        _check_cost(data.cost, num_items)
+    if num_classes is not None and _is_known(data.y):
+        _check_labels(np.asarray(data.y), num_classes)
+
+
+def _check_inputs(x: Any, num_items: int) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(x):
         if leaf.ndim < 1 or leaf.shape[0] != num_items:
             raise ValueError(
                 f"data.x{jax.tree_util.keystr(path)} has shape {leaf.shape}; expected "
@@ -371,16 +404,13 @@ lower rounds or k
                 f"data.x{jax.tree_util.keystr(path)} contains NaN or infinite values; "
                 "remove or impute them"
             )
+
+
+def _check_initial(initial: jax.Array, num_items: int) -> None:
     if initial.ndim != 1 or initial.shape[0] < 1:
         raise ValueError(f"initial has shape {initial.shape}; expected [n0], n0 >= 1")
     if not jnp.issubdtype(initial.dtype, jnp.integer):
         raise ValueError(f"initial has dtype {initial.dtype}; expected pool indices")
-    num_labels = initial.shape[0] + rounds * k
-    if num_labels > num_items:
-        raise ValueError(
-            f"initial + rounds * k = {initial.shape[0]} + {rounds} * {k} = "
-            f"{num_labels} labels, but data has {num_items} items; lower rounds or k"
-        )
     if _is_known(initial):
         indices = np.asarray(initial)
         outside = indices[(indices < 0) | (indices >= num_items)]
@@ -390,32 +420,31 @@ lower rounds or k
             )
         if len(np.unique(indices)) < len(indices):
             raise ValueError("initial contains an index twice; all must be distinct")
-    if cost is not None and data.cost is None:
-        raise ValueError(f"cost={cost!r}, but data.cost is None; give [N] costs > 0")
-    if data.cost is not None:
-        if data.cost.shape != (num_items,):
-            raise ValueError(
-                f"data.cost has shape {data.cost.shape}; expected [{num_items}]"
-            )
-        if _is_known(data.cost):
-            bad = ~(np.asarray(data.cost) > 0) | ~np.isfinite(np.asarray(data.cost))
-            if bad.any():
-                first = int(np.argmax(bad))
-                raise ValueError(
-                    f"data.cost[{first}] = {np.asarray(data.cost)[first]}; every cost "
-                    "must be positive and finite"
-                )
-    if num_classes is not None and _is_known(data.y):
-        labels = np.asarray(data.y)
-        if not np.issubdtype(labels.dtype, np.integer):
-            raise ValueError(f"data.y has dtype {labels.dtype}; expected integers")
-        bad = (labels < 0) | (labels >= num_classes)
+
+
+def _check_cost(cost: jax.Array, num_items: int) -> None:
+    if cost.shape != (num_items,):
+        raise ValueError(f"data.cost has shape {cost.shape}; expected [{num_items}]")
+    if _is_known(cost):
+        bad = ~(np.asarray(cost) > 0) | ~np.isfinite(np.asarray(cost))
         if bad.any():
             first = int(np.argmax(bad))
             raise ValueError(
-                f"data.y[{first}] = {labels[first]}; labels must lie between 0 and "
-                f"{num_classes - 1}"
+                f"data.cost[{first}] = {np.asarray(cost)[first]}; every cost "
+                "must be positive and finite"
             )
+
+
+def _check_labels(labels: np.ndarray, num_classes: int) -> None:
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"data.y has dtype {labels.dtype}; expected integers")
+    bad = (labels < 0) | (labels >= num_classes)
+    if bad.any():
+        first = int(np.argmax(bad))
+        raise ValueError(
+            f"data.y[{first}] = {labels[first]}; labels must lie between 0 and "
+            f"{num_classes - 1}"
+        )
 
 
 def _is_known(array) -> bool:

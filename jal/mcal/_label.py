@@ -18,6 +18,7 @@ import numpy as np
 
 from jal import pool as pools
 from jal._core import files
+from jal._core.checks import at_least_one
 from jal._core.compile import jit
 from jal.mcal import _plan, _prices
 from jal.mcal._book import Book
@@ -170,8 +171,7 @@ def fixed_batch(terms: Terms, batch: int) -> Policy:
     >>> policy(_plan.Course(), TrainingPrice(per_image=1e-3), [measured])[0].batch
     50
     """
-    if batch < 1:
-        raise ValueError(f"batch={batch}; it must be at least 1")
+    at_least_one(batch=batch)
     if terms.theta_base != "remaining":
         raise ValueError(
             f'theta_base={terms.theta_base!r}; a fixed batch needs "remaining", as the '
@@ -262,8 +262,7 @@ def label(
     Reference: Qiu, Chintalapudi and Govindan, "MCAL: minimum cost human-machine active
     labeling", 2023, algorithm 1.
     """
-    if ask_at_most < 1:
-        raise ValueError(f"ask_at_most={ask_at_most}; it must be at least 1")
+    at_least_one(ask_at_most=ask_at_most)
     thetas = tuple(float(theta) for theta in thetas)
     identity = _identity(key, models, terms, thetas, num_classes, config)
     folder = None if folder is None else Path(folder)
@@ -342,8 +341,7 @@ def ask(
     Reference: Qiu, Chintalapudi and Govindan, "MCAL: minimum cost human-machine active
     labeling", 2023, algorithm 1.
     """
-    if k is not None and k < 1:
-        raise ValueError(f"k={k}; at least one item must be asked for")
+    at_least_one(k=k)
     if store.num_items != terms.num_items:
         raise ValueError(
             f"num_items={terms.num_items}, but {store.folder} has {store.num_items}"

@@ -36,8 +36,8 @@
 
 from typing import TYPE_CHECKING
 
-from jal.nn._augmentation import crop_and_flip
 from jal.nn._convolution import conv_general_dilated
+from jal.nn._images import crop_and_flip, max_pool, standardize, unit_range
 from jal.nn._masked_dense import masked_dense, needed_dense
 from jal.nn._normalization import column_sums, normalize
 
@@ -55,13 +55,10 @@ if TYPE_CHECKING:
         from_discriminator,
         from_linen,
         from_vae,
-        max_pool,
         resnet20,
         resnet50,
         resnet56,
         small_cnn,
-        standardize,
-        unit_range,
     )
 
 # fmt: off

@@ -89,16 +89,7 @@ def conv_general_dilated(
     rhs_dilation = tuple(rhs_dilation or ones)
     window_strides = tuple(window_strides)
     if isinstance(padding, str):
-        if lhs_dilation != ones:
-            raise ValueError(
-                f"padding={padding!r} with lhs_dilation={lhs_dilation}; a transposed "
-                "convolution needs explicit (low, high) pairs"
-            )
-        reach = [
-            (size - 1) * dilation + 1
-            for size, dilation in zip(rhs.shape[:-2], rhs_dilation, strict=True)
-        ]
-        padding = lax.padtype_to_pads(lhs.shape[1:-1], reach, window_strides, padding)
+        padding = _pairs(padding, lhs, rhs, window_strides, lhs_dilation, rhs_dilation)
     padding = tuple((int(low), int(high)) for low, high in padding)
     options = (feature_group_count, precision, preferred_element_type)
     if _is_product(rhs, padding, feature_group_count) and (
@@ -116,6 +107,20 @@ def conv_general_dilated(
         return _by_phases(lhs, rhs, lhs_dilation, padding, options)
     settings = (window_strides, padding, lhs_dilation, rhs_dilation, *options)
     return _convolution(settings, lhs, rhs)
+
+
+def _pairs(padding: str, lhs, rhs, window_strides, lhs_dilation, rhs_dilation):
+    """A named padding as (low, high) of each spatial axis."""
+    if any(dilation != 1 for dilation in lhs_dilation):
+        raise ValueError(
+            f"padding={padding!r} with lhs_dilation={lhs_dilation}; a transposed "
+            "convolution needs explicit (low, high) pairs"
+        )
+    reach = [
+        (size - 1) * dilation + 1
+        for size, dilation in zip(rhs.shape[:-2], rhs_dilation, strict=True)
+    ]
+    return lax.padtype_to_pads(lhs.shape[1:-1], reach, window_strides, padding)
 
 
 def _is_product(rhs, padding, groups) -> bool:

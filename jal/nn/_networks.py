@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from jal.nn import _masked_dense, _normalization
 from jal.nn._convolution import conv_general_dilated
+from jal.nn._images import max_pool, standardize, unit_range
 from jal.types import Outputs
 
 
@@ -51,64 +52,6 @@ def from_linen(module: nn.Module, example) -> tuple[Callable, Callable]:
         return forward(rngs=rngs, mutable=list(state))
 
     return init, apply
-
-
-def unit_range(images: jax.Array) -> jax.Array:
-    """uint8 images scaled to [0, 1]; floating ones are taken as they are.
-
-    Args:
-      images: [B, H, W] or [B, H, W, channels].
-
-    Returns:
-      [B, H, W, channels] float32 unless the input is floating.
-
-    >>> unit_range(jnp.full((1, 2, 2), 255, jnp.uint8)).shape
-    (1, 2, 2, 1)
-    """
-    if images.ndim == 3:
-        images = images[..., None]
-    if jnp.issubdtype(images.dtype, jnp.integer):
-        return images.astype(jnp.float32) / 255.0
-    return images
-
-
-def standardize(
-    images: jax.Array, mean: Sequence[float], sd: Sequence[float]
-) -> jax.Array:
-    """Images with the mean 0 and the standard deviation 1 in each channel.
-
-    Args:
-      images: as in `unit_range`.
-      mean: of each channel in [0, 1], or one for all.
-      sd: standard deviation of each channel, or one for all, > 0.
-
-    Returns:
-      [B, H, W, channels].
-
-    >>> standardize(jnp.full((1, 2, 2), 255, jnp.uint8), (0.5,), (0.25,)).max().item()
-    2.0
-    """
-    of_channels = lambda values: jnp.asarray(values)[None, None, None]
-    return (unit_range(images) - of_channels(mean)) / of_channels(sd)
-
-
-def max_pool(x: jax.Array, window: int) -> jax.Array:
-    """Non-overlapping max pooling by reshape, whose gradient is fast on CPU.
-
-    Args:
-      x: [B, H, W, channels]; rows and columns that do not fill a window are dropped.
-      window: side of the square window.
-
-    Returns:
-      [B, H // window, W // window, channels].
-
-    >>> float(max_pool(jnp.arange(4.0).reshape(1, 2, 2, 1), 2)[0, 0, 0, 0])
-    3.0
-    """
-    batch, height, width, channels = x.shape
-    rows, columns = height // window, width // window
-    x = x[:, : rows * window, : columns * window]
-    return x.reshape(batch, rows, window, columns, window, channels).max(axis=(2, 4))
 
 
 class DropoutDense(nn.Module):

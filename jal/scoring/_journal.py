@@ -83,13 +83,11 @@ def create(path: Path, length: int, identity: dict) -> None:
     folder = _partial(path)
     folder.mkdir(exist_ok=True)
     files.write_json(folder / "run.json", identity)
-    temporary = folder / "scores.tmp"
-    with open(temporary, "wb") as file:
+    with files.writing(folder / path.name) as file:
         np.lib.format.write_array_header_1_0(
             file, {"descr": DTYPE.str, "fortran_order": False, "shape": (length,)}
         )
         file.truncate(file.tell() + length * DTYPE.itemsize)
-    os.replace(temporary, folder / path.name)
 
 
 def missing(path: Path, length: int) -> list[tuple[int, int]]:
@@ -188,7 +186,7 @@ def finish(path: Path, length: int, summary: dict) -> None:
                 "same file system? Resume to score them"
             )
         files.write_json(_summary(path), summary)
-        os.replace(folder / path.name, path)
+        files.rename(folder / path.name, path)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -208,7 +206,7 @@ def read(path: Path) -> np.ndarray:
     (2,)
     """
     partial = _partial(path) / path.name
-    return np.load(partial if partial.exists() else path, "r", allow_pickle=False)
+    return files.map_file(partial if partial.exists() else path)
 
 
 def _partial(path: Path) -> Path:

@@ -21,10 +21,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jal import predictive
+from jal import scorers
 from jal._core import files
 from jal.scoring import _journal, _ranking, _sources
-from jal.types import Outputs, Predictive
 
 # Chunks that are read before the device needs them.
 AHEAD = 2
@@ -48,111 +47,9 @@ class PoolScores(NamedTuple):
     nan_indices: list[int]
 
 
-def by_passes(
-    predict: Callable[..., Outputs],
-    acquisition: Callable[[Predictive], jax.Array],
-    num_samples: int,
-    *,
-    masks: str = "shared",
-    batch_size: int | None = None,
-) -> Callable[..., jax.Array]:
-    """Scores by MC dropout, for `score_pool`.
-
-    Args:
-      predict: (variables, x [B, ...], key) -> `Outputs` with `logits` [B, C].
-      acquisition: of `jal.acquisition`, `Predictive` in, [B] scores out.
-      num_samples: S stochastic passes, >= 1.
-      masks: "shared" or "independent", as in `predictive.predict_passes`.
-      batch_size: items processed at a time within a chunk, or None for all of them. On
-        CPU about 500 suits networks with `DropoutDense`, and about 50 those that drop
-        activations and independent masks, which are bound by memory.
-
-    Returns:
-      (variables, key, x [B, ...], index [B]) -> [B] scores.
-
-    >>> from jal import acquisition
-    >>> score_fn = by_passes(lambda w, x, key: ..., acquisition.bald, 20)
-    """
-
-    def score(variables, key, x, index):
-        passes = predictive.predict_passes(
-            functools.partial(predict, variables),
-            key,
-            x,
-            num_samples,
-            masks=masks,
-            indices=index,
-            batch_size=batch_size,
-        )
-        return acquisition(passes)
-
-    return score
-
-
-def by_members(
-    predict: Callable[..., Outputs], acquisition: Callable[[Predictive], jax.Array]
-) -> Callable[..., jax.Array]:
-    """Scores by an ensemble, for `score_pool`.
-
-    Args:
-      predict: (variables, x [B, ...]) -> `Outputs` with `logits` [B, C].
-      acquisition: of `jal.acquisition`, `Predictive` in, [B] scores out.
-
-    Returns:
-      (stacked_variables, key, x [B, ...], index [B]) -> [B] scores, where the leaves of
-      the variables have a leading axis of S members.
-
-    >>> from jal import acquisition
-    >>> score_fn = by_members(lambda w, x: Outputs(logits=x @ w), acquisition.bald)
-    """
-    return lambda stacked_variables, key, x, index: acquisition(
-        predictive.predict_members(predict, stacked_variables, x)
-    )
-
-
-def by_prediction(
-    predict: Callable[..., Outputs], score: Callable[[Outputs], jax.Array]
-) -> Callable[..., jax.Array]:
-    """Scores by one deterministic prediction, for `score_pool`.
-
-    Args:
-      predict: (variables, x [B, ...]) -> `Outputs`.
-      score: `Outputs` in, [B] scores out, e.g. `acquisition.predicted_loss`.
-
-    Returns:
-      (variables, key, x [B, ...], index [B]) -> [B] scores.
-
-    >>> from jal import acquisition
-    >>> score_fn = by_prediction(lambda w, x: ..., acquisition.predicted_loss)
-    """
-    return lambda variables, key, x, index: score(predict(variables, x))
-
-
-def by_logits(
-    acquisition: Callable[[Predictive], jax.Array],
-) -> Callable[..., jax.Array]:
-    """Scores of predictions made elsewhere, for `score_pool`.
-
-    Args:
-      acquisition: of `jal.acquisition`, `Predictive` in, [B] scores out.
-
-    Returns:
-      (variables, key, logits [B, S, C], index [B]) -> [B] scores; the variables are not
-      used. `_sources.open_source(logits, items_axis=1)` reads logits [S, N, C] so.
-
-    >>> from jal import acquisition
-    >>> score_fn = by_logits(acquisition.entropy)
-    >>> score_fn(None, None, jnp.zeros((3, 20, 2)), None).shape
-    (3,)
-    """
-    return lambda variables, key, logits, index: acquisition(
-        predictive.summarize(jnp.swapaxes(logits, 0, 1).astype(jnp.float32))
-    )
-
-
 def score_pool(
-    score_fn: Callable[..., jax.Array],
-    variables: Any,
+    scorer: Callable[..., jax.Array],
+    predict: Callable | None,
     source: Any,
     *,
     key: jax.Array,
@@ -172,9 +69,10 @@ def score_pool(
     file system that all of them see, and the ranking is merged by a collective.
 
     Args:
-      score_fn: (variables, key, x [B, ...], index [B]) -> [B] scores, as `by_passes`
-        and its like make it. Given the same function again, nothing is compiled again.
-      variables: pytree, an argument of the compiled program and copied to the devices.
+      scorer: (predict, key, x [B, ...], indices [B]) -> [B] scores, as those of
+        `jal.scorers`. Given an equal one again, nothing is compiled again.
+      predict: `jax.tree_util.Partial(apply, variables)`, an argument of the compiled
+        program and copied to the devices; None for `scorers.logits`.
       source: the pool, whatever `_sources.open_source` takes.
       key: PRNG key, the same for all chunks.
       chunk_size: B, items scored at a time, on all devices of a process together;
@@ -186,7 +84,7 @@ def score_pool(
       top_k: K, how many of the highest scores to rank, 0 <= K <= N; None for none.
       progress: show a progress bar.
       config: what else identifies the run, as JSON: a file is only resumed with the
-        same variables, key, pool and config.
+        same scorer (by `scorers.name_of`), variables, key, pool and config.
 
     Returns:
       `PoolScores` of all N items, the same in every process.
@@ -199,11 +97,12 @@ def score_pool(
     Warns:
       UserWarning: scores are NaN, with the first of their indices.
 
-    >>> score_fn = lambda variables, key, x, index: x @ variables
+    >>> scorer = lambda predict, key, x, indices: predict(x)
+    >>> predict = jax.tree_util.Partial(lambda weights, x: x @ weights, jnp.ones(2))
     >>> pool = np.array([[1.0, 2.0], [4.0, 3.0], [0.0, 5.0]], np.float32)
     >>> result = score_pool(
-    ...     score_fn,
-    ...     jnp.ones(2),
+    ...     scorer,
+    ...     predict,
     ...     pool,
     ...     key=jax.random.key(0),
     ...     chunk_size=2,
@@ -215,30 +114,29 @@ def score_pool(
     """
     source = _sources.open_source(source)
     length = source.length
-    _check(length, chunk_size, top_k)
+    _check(length, chunk_size, top_k, predict)
     devices = _local_devices(mesh)
     chunk_size = -(-chunk_size // devices.size) * devices.size
     process, processes = jax.process_index(), jax.process_count()
     first, last = (length * number // processes for number in (process, process + 1))
-    program = _compiled(score_fn, devices)
+    program = _compiled(scorer, devices)
     load = functools.partial(_load, source.read, chunk_size, devices)
     # What does not fit together fails here, before a file is made.
-    jax.eval_shape(program, variables, key, *load(0, 1))
+    jax.eval_shape(program, predict, key, *load(0, 1))
 
     if out is None:
         scores, gaps = np.full(last - first, np.nan, np.float32), [(first, last)]
         sink = contextlib.nullcontext(functools.partial(_write, scores, first))
     else:
         out = Path(out)
-        identity = _identity(variables, key, source, config)
+        identity = _identity(scorer, predict, key, source, config)
         gaps = _prepare(out, length, identity, resume)
         sink = _journal.writer(out, process) if gaps else contextlib.nullcontext()
 
     ranges = list(_chunks(gaps, first, last, chunk_size))
     done = last - first - sum(stop - start for start, stop in ranges)
     shown = progress and process == 0
-    whole = NamedSharding(devices, PartitionSpec())
-    replicated = jax.device_put((variables, key), whole)
+    replicated = jax.device_put((predict, key), NamedSharding(devices, PartitionSpec()))
     with sink as write, files.progress_bar(last - first, done, shown, "item") as bar:
         for start, values in _scored(program, replicated, load, ranges):
             assert write is not None
@@ -266,7 +164,13 @@ def score_pool(
     return result
 
 
-def _check(length, chunk_size, top_k):
+def _check(length, chunk_size, top_k, predict):
+    if not (predict is None or isinstance(predict, jax.tree_util.Partial)):
+        raise ValueError(
+            f"predict is a {type(predict).__name__}; expected "
+            "jax.tree_util.Partial(apply, variables), so that the variables are an "
+            "argument of the compiled program"
+        )
     if length >= 2**31:
         raise ValueError(f"the pool has {length} items; at most 2^31 - 1 are allowed")
     if chunk_size < 1:
@@ -290,14 +194,14 @@ def _local_devices(mesh):
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled(score_fn, devices):
+def _compiled(scorer, devices):
     """The score function, jitted once for all pools of a shape, split over devices."""
 
-    def checked(variables, key, x, index):
-        scores = score_fn(variables, key, x, index)
+    def checked(predict, key, x, index):
+        scores = scorer(predict, key, x, index)
         if jnp.shape(scores) != index.shape:
             raise ValueError(
-                f"score_fn returned shape {jnp.shape(scores)} for a chunk of "
+                f"the scorer returned shape {jnp.shape(scores)} for a chunk of "
                 f"{index.shape[0]} items; expected one score for each"
             )
         return scores.astype(jnp.float32)
@@ -380,15 +284,16 @@ def _read_ahead(load, ranges):
                 chunk.cancel()
 
 
-def _identity(variables, key, source, config):
+def _identity(scorer, predict, key, source, config):
     """What makes two runs the same, as JSON."""
     checksum = 0
-    for leaf in jax.tree.leaves(variables):
+    for leaf in jax.tree.leaves(predict):
         if jnp.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
         checksum = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), checksum)
     return files.as_json(
         {
+            "scorer": scorers.name_of(scorer),
             "key": jax.random.key_data(key),
             "num_items": source.length,
             "pool_crc32": _sources.fingerprint(source),

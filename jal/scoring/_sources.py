@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jal._core.files import map_file
+
 
 class Source(NamedTuple):
     """A pool of any size, in memory, on disk or made as it is read.
@@ -87,43 +89,6 @@ def fingerprint(source: Source) -> int:
             described = f"{leaf.dtype}{leaf.shape}".encode() + leaf.tobytes()
             checksum = zlib.crc32(described, checksum)
     return checksum
-
-
-def map_file(path: Path) -> np.ndarray:
-    """Maps a `.npy` file of numbers; nothing is read but its header.
-
-    Args:
-      path: the file.
-
-    Returns:
-      Read-only memory map of any shape [...].
-
-    Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: it is truncated, of another format, or holds Python objects.
-
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "a.npy"
-    >>> np.save(path, np.arange(3))
-    >>> map_file(path).tolist()
-    [0, 1, 2]
-    """
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such file or folder")
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(
-            f"{path} is not a whole .npy file of numbers ({error}); write it with "
-            "numpy.save"
-        ) from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise ValueError(
-            f"{path} is an .npz archive, which cannot be read in slices; save its "
-            "array with numpy.save"
-        )
-    return array
 
 
 def _opened(source, items_axis):

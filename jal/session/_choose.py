@@ -14,19 +14,11 @@ import numpy as np
 
 from jal import loop
 from jal._core.compile import cpu_compiler_options
+from jal.loop import Carried
 from jal.predictive import predict_items
 from jal.types import Data, Learner, Picks, Pool, Proposal, Strategy, View
 
 _PREDICTED_AT_ONCE = 500
-
-
-class Carried(NamedTuple):
-    """What one batch hands to the next: the content of a checkpoint."""
-
-    variables: Any
-    cost_variables: Any
-    strategy: Any
-    proposal: Any
 
 
 class Found(NamedTuple):
@@ -77,17 +69,10 @@ def initial(
     propose: Proposal,
 ) -> Carried:
     """What the first round begins with."""
-    start = functools.partial(loop.round_key, loop.round_key(key, 0, loop.INITIAL), 0)
     num_items = len(jax.tree.leaves(x)[0])
     pool = pool_of(np.zeros(0, np.int64), np.zeros(num_items, bool))
-    return Carried(
-        learner.init(start(loop.FIT)),
-        () if cost_learner is None else cost_learner.init(start(loop.COST)),
-        strategy.init(
-            start(loop.STRATEGY), Data(x, jnp.full(num_items, -1, jnp.int32)), pool
-        ),
-        propose.init(start(loop.PROPOSAL), pool),
-    )
+    data = Data(x, jnp.full(num_items, -1, jnp.int32))
+    return loop.start(key, learner, strategy, propose, cost_learner, data, pool)
 
 
 def _jit(*static: str) -> Callable:
@@ -121,13 +106,9 @@ def predict(
 ) -> jax.Array:
     """Trains as round `number` does; probabilities [N, C] of all items."""
     now = loop.round_key(key, number, loop.FIT)
-    variables, _ = learner.fit(now, variables, data, pool)
-
-    def of_item(item):
-        item = jax.tree.map(lambda leaf: leaf[None], item)
-        return jax.nn.softmax(learner.predict(variables, item).need("logits")[0])
-
-    return jax.lax.map(of_item, data.x, batch_size=_PREDICTED_AT_ONCE)
+    trained, _ = loop.fit(now, learner, variables, data, pool)
+    logits = predict_items(trained, data.x, _PREDICTED_AT_ONCE).need("logits")
+    return jax.nn.softmax(logits)
 
 
 @_jit("learner", "strategy", "propose", "k")
@@ -149,8 +130,8 @@ def choose_first(
     untrained = jax.tree_util.Partial(learner.predict, learner.init(now(loop.FIT)))
     view = View(untrained, data, pool, candidates, available)
     state = strategy.init(now(loop.COST), data, pool)
-    acquisition, _ = strategy.select(now(loop.STRATEGY), state, view, k)
-    return acquisition.indices, _scores_of(acquisition, candidates)
+    picks, _, _ = loop.choose(now(loop.STRATEGY), strategy, state, view, k)
+    return picks.indices, _scores_of(picks, candidates)
 
 
 @_jit("learner", "strategy", "cost_learner", "propose", "k", "weighs_cost")
@@ -173,8 +154,7 @@ def choose(
     """Trains, chooses K items, and predicts those and the items `tested` [n]."""
     now = functools.partial(loop.round_key, key, number)
     seen = data if weighs_cost else data._replace(cost=None)
-    variables, metrics = learner.fit(now(loop.FIT), carried.variables, seen, pool)
-    predict = jax.tree_util.Partial(learner.predict, variables)
+    predict, metrics = loop.fit(now(loop.FIT), learner, carried.variables, seen, pool)
     candidates, available, proposal = propose.propose(
         now(loop.PROPOSAL), carried.proposal, pool
     )
@@ -182,24 +162,29 @@ def choose(
     cost = jnp.full(candidates.shape, jnp.nan)
     if cost_learner is not None:
         assert data.cost is not None
-        told = Data(data.x, data.cost)
-        cost_variables, _ = cost_learner.fit(
-            now(loop.COST), cost_variables, told, cost_pool
+        cost_variables, cost = loop.price(
+            now(loop.COST),
+            cost_learner,
+            cost_variables,
+            data.x,
+            data.cost,
+            cost_pool,
+            candidates,
+            batch_size=_PREDICTED_AT_ONCE,
         )
-        takes = jax.tree_util.Partial(cost_learner.predict, cost_variables)
-        of_cost = View(takes, told, cost_pool, candidates, available)
-        cost = predict_items(of_cost, candidates, _PREDICTED_AT_ONCE).need("value")
     view = View(
         predict, seen, pool, candidates, available, cost if weighs_cost else None
     )
-    acquisition, state = strategy.select(now(loop.STRATEGY), carried.strategy, view, k)
+    picks, state, _ = loop.choose(
+        now(loop.STRATEGY), strategy, carried.strategy, view, k
+    )
     # -1 stands for item 0, and is left out later.
-    picked = jnp.maximum(acquisition.indices, 0)
+    picked = jnp.maximum(picks.indices, 0)
     predicted, confidence, _ = _top(view, picked)
     test_predicted, _, test_margin = _top(view, tested)
     found = Found(
-        acquisition.indices,
-        _scores_of(acquisition, candidates),
+        picks.indices,
+        _scores_of(picks, candidates),
         cost[_places(candidates, picked)],
         predicted,
         confidence,
@@ -207,12 +192,13 @@ def choose(
         test_margin,
         metrics,
     )
-    return Carried(variables, cost_variables, state, proposal), found
+    return Carried(predict.args[0], cost_variables, state, proposal), found
 
 
 def _top(view: View, items: jax.Array):
     """[B] class, its probability, and how far it is above the second."""
-    p = jax.nn.softmax(predict_items(view, items, _PREDICTED_AT_ONCE).need("logits"))
+    outputs = predict_items(view.predict, view.items(items), _PREDICTED_AT_ONCE)
+    p = jax.nn.softmax(outputs.need("logits"))
     top = jax.lax.top_k(p, 2)[0]
     return jnp.argmax(p, axis=1).astype(jnp.int32), top[:, 0], top[:, 0] - top[:, 1]
 
@@ -221,7 +207,7 @@ def _places(candidates, indices):
     return jnp.argmax(candidates[None] == indices[:, None], axis=1)
 
 
-def _scores_of(acquisition: Picks, candidates):
-    if acquisition.scores is None:
-        return jnp.full(acquisition.indices.shape, jnp.nan)
-    return acquisition.scores[_places(candidates, acquisition.indices)]
+def _scores_of(picks: Picks, candidates):
+    if picks.scores is None:
+        return jnp.full(picks.indices.shape, jnp.nan)
+    return picks.scores[_places(candidates, picks.indices)]

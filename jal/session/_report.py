@@ -1,40 +1,30 @@
 """A report of a labelling campaign: one HTML file that needs nothing else.
 
 It holds no script and loads nothing, and what people typed or files are called is only
-ever text in it. matplotlib and Pillow are imported inside the functions.
+ever text in it. What it says and how it looks is in `templates`. Jinja2 and Pillow are
+imported inside the functions.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
+import base64
+import io
+import math
+import unicodedata
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
-from jal.session import _report_pictures as pictures
-from jal.session._report_style import CSS
-from jal.session._report_words import (
-    UNKNOWN,
-    amount,
-    duration,
-    escape,
-    finite,
-    interval,
-    number,
-    percent,
-    shown,
-    text,
-)
+import numpy as np
 
-# Most of each that is shown; the rest is counted.
-PICTURES = 60
-CLASSES = 200
-ROWS = 100
+from jal._core import files
 
-_POLICY = (
-    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-    "base-uri 'none'; form-action 'none'"
-)
+# Longest side of a thumbnail, in pixels, and up to which it is kept without loss.
+_SIDE = 96
+_SMALL = 64
+# Points of a curve; more of them make the file larger and look the same.
+_POINTS = 400
+_UNKNOWN = "–"
 
 
 class Round(NamedTuple):
@@ -126,8 +116,7 @@ def render(campaign: Campaign) -> str:
     Raises:
       ValueError: classes and counts of different lengths, or an image of another shape
         or dtype than `Picture` allows.
-      ImportError: there is something to draw and matplotlib is missing, or an image
-        and Pillow is missing.
+      ImportError: Jinja2 is missing, or there is an image and Pillow is missing.
 
     Example:
       >>> page = render(Campaign("Birds <1>", 5_000, ["owl", "wren"], [7, 5]))
@@ -139,45 +128,14 @@ def render(campaign: Campaign) -> str:
             f"campaign.counts has {len(campaign.counts)} entries for "
             f"{len(campaign.classes)} classes; give one a class"
         )
-    parts = (
-        _figures(campaign),
-        _next_step(campaign),
-        '<div class="pair">',
-        _learning(campaign),
-        _spending(campaign),
-        "</div>",
-        _balance(campaign),
-        _annotators(campaign),
-        _disputed(campaign),
-        _last_batch(campaign),
-        _notes(campaign),
-    )
-    title = escape(shown(campaign.title, 120))
-    return "\n".join(
-        (
-            "<!DOCTYPE html>",
-            '<html lang="en">',
-            "<head>",
-            '<meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            '<meta name="color-scheme" content="light dark">',
-            '<meta name="referrer" content="no-referrer">',
-            f"<title>{title}</title>",
-            f"<style>{CSS}</style>",
-            "</head>",
-            "<body>",
-            f"<header><h1><bdi>{title}</bdi></h1></header>",
-            "<main>",
-            *(part for part in parts if part),
-            "</main>",
-            "</body>",
-            "</html>\n",
-        )
-    )
+    rounds = [_settled(r) for r in campaign.rounds]
+    spend = [(n, float(total)) for n, total in campaign.spend if _is_number(total)]
+    pairs = zip(campaign.classes, map(int, campaign.counts), strict=True)
+    bars = sorted(pairs, key=lambda pair: -pair[1])
+    return _template().render(campaign=campaign, rounds=rounds, spend=spend, bars=bars)
 
 
-def write(path: str | os.PathLike, campaign: Campaign) -> None:
+def write(path: str | Path, campaign: Campaign) -> None:
     """Writes the report; the file is either whole or not there.
 
     Args:
@@ -198,287 +156,184 @@ def write(path: str | os.PathLike, campaign: Campaign) -> None:
     page = render(campaign).encode("utf-8")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with files.writing(path) as file:
+        file.write(page)
+
+
+def _template() -> Any:
     try:
-        with open(temporary, "wb") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-# --- sections -------------------------------------------------------------------------
-
-
-def _figures(campaign: Campaign) -> str:
-    """The head line: the few numbers that people look for first."""
-    labelled = sum(campaign.counts)
-    share = f" ({percent(labelled / campaign.pool)})" if campaign.pool else ""
-    figures = [("Labelled", f"{labelled:,}", f"of {campaign.pool:,}{share}")]
-    tested = _tested(campaign.rounds)
-    if tested:
-        last = tested[-1]
-        is_known = last.low is not None and last.high is not None
-        figures.append(
-            (
-                "Accuracy",
-                percent(last.accuracy),
-                f"{interval(last.low, last.high)} on held-out labels"
-                if is_known
-                else "on held-out labels",
-            )
-        )
-    else:
-        figures.append(("Accuracy", UNKNOWN, "no held-out labels yet"))
-    spend = _spend(campaign)
-    total = amount(spend[-1][1], campaign.unit) if spend else UNKNOWN
-    what = {"seconds": "Time spent", "money": "Money spent"}
-    note = "" if spend else "nothing recorded"
-    figures.append((what.get(campaign.unit, "Spent"), total, note))
-    waiting = ""
-    if campaign.next_cost is not None and campaign.waiting:
-        waiting = f"about {amount(campaign.next_cost, campaign.unit)} more"
-    figures.append(("Waiting", f"{campaign.waiting:,}", waiting or "for an answer"))
-    if campaign.skipped:
-        figures.append(("Skipped", f"{campaign.skipped:,}", ""))
-    if campaign.disputed:
-        figures.append(("Disputed", f"{len(campaign.disputed):,}", ""))
-    entries = (
-        f"<div><dt>{name}</dt><dd>{text(value)}"
-        + (f" <small>{text(note)}</small>" if note else "")
-        + "</dd></div>"
-        for name, value, note in figures
+        import jinja2
+    except ImportError as error:
+        raise ImportError("a report needs Jinja2: pip install 'jal[label]'") from error
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return f'<dl class="figures">{"".join(entries)}</dl>'
+    words = _shown, _number, _percent, _interval, _duration, _amount
+    pictures = _accuracy_curve, _spend_curve, _thumbnail
+    environment.filters |= {f.__name__[1:]: f for f in (*words, *pictures)}
+    environment.filters["thousands"] = "{:,}".format
+    environment.tests["known"] = _is_number
+    return environment.get_template("report.html.j2")
 
 
-def _next_step(campaign: Campaign) -> str:
-    if campaign.waiting:
-        items = "item waits" if campaign.waiting == 1 else "items wait"
-        step = f"{campaign.waiting:,} {items} for an answer."
-        step += " The next batch is chosen once they are labelled."
-    elif not sum(campaign.counts):
-        step = "Nothing is labelled yet. <code>jal ask</code> chooses the first batch."
-    elif sum(campaign.counts) < campaign.pool:
-        step = "Everything asked for is answered. <code>jal ask</code> chooses the "
-        step += "next batch."
-    else:
-        step = "Every item has a label."
-    return f'<p class="next"><strong>Next:</strong> {step}</p>'
+# --- words and numbers ----------------------------------------------------------------
 
 
-def _learning(campaign: Campaign) -> str:
-    tested = _tested(campaign.rounds)
-    if not tested:
-        advice = (
-            "No model was tested yet: that takes labels to train on, and others that "
-            "are held out. <code>jal ask</code> chooses what to label."
-            if not campaign.rounds
-            else f"{number(len(campaign.rounds), 'round')} of training, but no "
-            "accuracy: no labels are held out to test on."
-        )
-        return _section("Learning curve", f"<p>{advice}</p>")
-    first, last = tested[0], tested[-1]
-    alt = f"Accuracy {percent(last.accuracy)} with {number(last.labels, 'label')}"
-    if len(tested) > 1:
-        alt = (
-            f"Accuracy from {percent(first.accuracy)} with "
-            f"{number(first.labels, 'label')} to {percent(last.accuracy)} with "
-            f"{number(last.labels, 'label')}, in {number(len(tested), 'round')}"
-        )
-    with_interval = any(r.low is not None and r.high is not None for r in tested)
-    caption = "Accuracy on held-out labels, by the number of labels to train on"
-    caption += (
-        ("; the band is its interval." if len(tested) > 1 else ", with its interval.")
-        if with_interval
-        else "."
-    )
-    rows = [
-        (
-            f"{r.number:,}",
-            f"{r.labels:,}",
-            percent(finite(r.accuracy)),
-            interval(r.low, r.high) if finite(r.accuracy) is not None else UNKNOWN,
-        )
-        for r in campaign.rounds
-    ]
-    heads = "Round", "Labels", "Accuracy", "Interval"
-    table = _table("Accuracy after each round", heads, rows, newest=True)
-    return _section(
-        "Learning curve",
-        pictures.plot(pictures.accuracy_curve(tested), alt, caption)
-        + f"<details><summary>The numbers</summary>{table}</details>",
-    )
+def _shown(text: str, limit: int) -> str:
+    """One line of visible characters, without its middle where it is too long."""
+    text = " ".join(str(text).split())
+    if len(text) > limit:
+        end = limit // 3
+        text = f"{text[: limit - end - 1]}…{text[-end:]}"
+    return "".join(map(_visible, text))
 
 
-def _spending(campaign: Campaign) -> str:
-    spend = _spend(campaign)
-    if not spend:
-        return _section(
-            "Spend",
-            "<p>Nothing was spent yet, or nobody said what the labels cost.</p>",
-        )
-    labels, total = spend[-1]
-    spent = shown(amount(total, campaign.unit), 40)
-    alt = f"{spent} for {number(labels, 'label')}"
-    caption = f"{escape(spent)} for {number(labels, 'label')}"
-    if labels > 0:
-        each = shown(amount(total / labels, campaign.unit), 40)
-        caption += f": {escape(each)} a label"
-    return _section(
-        "Spend",
-        pictures.plot(pictures.spend_curve(spend, campaign.unit), alt, caption + "."),
-    )
+def _visible(character: str) -> str:
+    # Two joiners are invisible, too, but Persian and emoji are wrong without them.
+    hidden = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co")
+    return "\ufffd" if hidden and character not in "\u200c\u200d" else character
 
 
-def _balance(campaign: Campaign) -> str:
-    counts = [int(count) for count in campaign.counts]
-    if not counts:
-        return _section("Classes", "<p>There are no classes.</p>")
-    order = sorted(range(len(counts)), key=lambda c: (-counts[c], c))
-    least, most, empty = min(counts), max(counts), counts.count(0)
-    if most:
-        summary = f"{number(len(counts), 'class', 'classes')}, with "
-        summary += f"{least:,} to {number(most, 'label')} each"
-        summary += f"; {empty:,} without any." if empty else "."
-    else:
-        summary = f"{number(len(counts), 'class', 'classes')}, without a label yet."
-    bars = "".join(
-        f"<li>{text(campaign.classes[c], 60, 'class')}"
-        f'<span class="bar" aria-hidden="true"><span style="width:'
-        f'{100 * counts[c] / max(most, 1):.1f}%"></span></span>'
-        f'<span class="count">{counts[c]:,}</span></li>'
-        for c in order[:CLASSES]
-    )
-    many = " many" if len(counts) > 12 else ""
-    body = f'<p>{summary}</p><ol class="bars{many}">{bars}</ol>'
-    if hidden := order[CLASSES:]:
-        body += f"<p>And {number(len(hidden), 'class', 'classes')} more, with at most "
-        body += f"{number(counts[hidden[0]], 'label')} each.</p>"
-    return _section("Labels of each class", body)
+def _number(count: int, one: str, many: str | None = None) -> str:
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def _annotators(campaign: Campaign) -> str:
-    if not campaign.annotators:
-        return ""
-    rows = [
-        (
-            name or "(not named)",
-            f"{labels:,}",
-            f"{skipped:,}",
-            duration(finite(total)),
-            duration(finite(median)),
-        )
-        for name, labels, skipped, total, median in campaign.annotators
-    ]
-    heads = "Annotator", "Labels", "Skipped", "Time", "Median"
-    caption = "Who labelled how much, and the median time of a label"
-    return _section("Annotators", _table(caption, heads, rows))
+def _is_number(value: float | None) -> TypeGuard[float]:
+    return value is not None and math.isfinite(value)
 
 
-def _disputed(campaign: Campaign) -> str:
-    if not campaign.disputed:
-        return ""
-    heads = "Item", "What was said"
-    caption = "Items that annotators disagree about"
-    table = _table(caption, heads, campaign.disputed, numbers=False)
-    return _section("Disputed", table)
+def _percent(share: float | None) -> str:
+    return _UNKNOWN if share is None else f"{100 * share:.1f}%"
 
 
-def _last_batch(campaign: Campaign) -> str:
-    pictures = campaign.last_batch
-    if not pictures:
-        return _section(
-            "Last batch",
-            "<p>No batch was asked for yet. <code>jal ask</code> chooses one.</p>",
-        )
-    with_images = any(picture.image is not None for picture in pictures)
-    cards = "".join(_card(picture, with_images) for picture in pictures[:PICTURES])
-    body = f'<ul class="grid">{cards}</ul>'
-    if len(pictures) > PICTURES:
-        body += f"<p>And {len(pictures) - PICTURES:,} more.</p>"
-    return _section(f"Last batch: {number(len(pictures), 'item')}", body)
+def _interval(r: Round) -> str:
+    return _UNKNOWN if r.low is None else f"{_percent(r.low)} to {_percent(r.high)}"
 
 
-def _card(picture: Picture, with_images: bool) -> str:
-    name = picture.name or f"item {picture.item}"
-    image = ""
-    if picture.image is not None:
-        alt = f"Item {picture.item}, {shown(name, 80)}, "
-        alt += shown(picture.label, 60) or "no label yet"
-        source = pictures.thumbnail(picture.item, picture.image)
-        image = f'<img src="{source}" alt="{escape(alt)}">'
-    elif with_images:
-        image = '<span class="none">no image</span>'
-    score = finite(picture.score)
-    return (
-        f"<li><figure>{image}<figcaption>{text(name, 30, 'name')}"
-        + (
-            text(picture.label, 60, "label")
-            if picture.label
-            else '<span class="score">no label yet</span>'
-        )
-        + (
-            f'<span class="score">score {score:,.4g}</span>'
-            if score is not None
-            else ""
-        )
-        + "</figcaption></figure></li>"
-    )
+def _duration(seconds: float | None) -> str:
+    if seconds is None or not math.isfinite(seconds):
+        return _UNKNOWN
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60:,} h {minutes % 60} min"
 
 
-def _notes(campaign: Campaign) -> str:
-    notes = "".join(f"<li>{text(note, 1000)}</li>" for note in campaign.notes)
-    return _section("Notes", f"<ul>{notes}</ul>") if notes else ""
+def _amount(value: float, unit: str) -> str:
+    if unit == "seconds":
+        return _duration(value)
+    # Less than a tenth of a unit is a price for which two decimals are too few.
+    number = f"{value:.3g}" if 0 < value < 0.1 else f"{value:,.2f}"
+    if unit == "money":
+        return number
+    if "." in number and "e" not in number:
+        number = number.rstrip("0").rstrip(".")
+    return f"{number} {unit}"
 
 
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{title}</h2>{body}</section>"
+def _settled(r: Round) -> Round:
+    """A round without NaN, whose interval is whole or None."""
+    accuracy, low, high = (float(v) if _is_number(v) else None for v in r[2:])
+    if accuracy is None or low is None or high is None:
+        low = high = None
+    return Round(r.number, r.labels, accuracy, low, high)
 
 
-def _table(
-    caption: str,
-    heads: Sequence[str],
-    rows: Sequence[Sequence[str]],
+# --- pictures -------------------------------------------------------------------------
+
+
+def _accuracy_curve(tested: Sequence[Round]) -> dict[str, Any]:
+    line = [(r.labels, r.accuracy) for r in tested]
+    band = [(r.labels, r.low, r.high) for r in tested if r.low is not None]
+    heights = [y for _, *ends in (*line, *band) for y in ends]
+    return {
+        "line": _thinned(line),
+        "band": _thinned(band),
+        "x": _axis("labels", [r.labels for r in tested], whole=True),
+        "y": _axis("accuracy", heights, lambda share: f"{100 * share:,.6g}%"),
+    }
+
+
+def _spend_curve(spend: Sequence[tuple[int, float]], unit: str) -> dict[str, Any]:
+    """Beside its axis are words of ours: a unit is any text, and may be long."""
+    scale, label = 1, "money spent" if unit == "money" else "spent"
+    if unit == "seconds":
+        most = max(total for _, total in spend)
+        units = (3600, "hours"), (60, "minutes"), (1, "seconds")
+        scale, label = next((u for u in units if most >= 2 * u[0]), units[-1])
+    return {
+        "line": _thinned([(labels, total / scale) for labels, total in spend]),
+        "band": [],
+        "x": _axis("labels", [labels for labels, _ in spend], whole=True),
+        "y": _axis(label, [0.0, *(total / scale for _, total in spend)]),
+    }
+
+
+def _thinned(points: Sequence[Any]) -> list[Any]:
+    steps = np.linspace(0, len(points) - 1, min(len(points), _POINTS))
+    return [points[i] for i in steps.round().astype(int)]
+
+
+def _axis(
+    label: str,
+    values: Sequence[Any],
+    show: Callable[[float], str] = "{:,.12g}".format,
     *,
-    numbers: bool = True,
-    newest: bool = False,
-) -> str:
-    """A table of text, whose first column names the row."""
-    some = rows[-ROWS:] if newest else rows[:ROWS]
-    if len(some) < len(rows):
-        which = "last" if newest else "first"
-        caption += f": the {which} {len(some):,} of {len(rows):,}"
-    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
-    body = "".join(
-        f'<tr><th scope="row">{text(row[0], 80)}</th>'
-        + "".join(f"<td>{text(cell, 300)}</td>" for cell in row[1:])
-        + "</tr>"
-        for row in some
-    )
-    kind = "numbers" if numbers else "words"
-    return (
-        f'<div class="wide"><table class="{kind}"><caption>{caption}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    whole: bool = False,
+) -> dict[str, Any]:
+    """Ends a little beyond the values, and a few round numbers between them.
+
+    Of the numbers, `whole` ones are apart by 1 or more and there are at most six, as
+    they stand side by side; others are at most nine.
+    """
+    low, high = min(values), max(values)
+    spare = 0.05 * (high - low) or 0.05 * abs(high) or 0.5
+    # Nothing counted or measured here is below zero.
+    start, end = max(low - spare, min(low, 0)), high + spare
+    most, factors = (5, (1, 2, 3, 4, 5)) if whole else (8, (1, 2, 2.5, 5))
+    least = max((end - start) / most, 1 if whole else 0)
+    power = 10.0 ** math.floor(math.log10(least))
+    step = power * next((f for f in factors if f * power >= least), 10)
+    ticks = step * np.arange(math.ceil(start / step), math.floor(end / step) + 1)
+    if whole and low == high:
+        ticks = np.array([low])
+    shown = [(tick, show(tick)) for tick in ticks.tolist()]
+    return {"label": label, "start": start, "end": end, "ticks": shown}
 
 
-def _tested(rounds: Iterable[Round]) -> list[Round]:
-    """The rounds with an accuracy; an interval is whole or None."""
-    tested = []
-    for r in rounds:
-        low, high = finite(r.low), finite(r.high)
-        if finite(r.accuracy) is not None:
-            whole = low is not None and high is not None
-            tested.append(r if whole else r._replace(low=None, high=None))
-    return tested
+def _thumbnail(picture: Picture) -> str:
+    """An image of at most 96 pixels a side, on white, as a URL that holds it."""
+    from PIL import Image
 
-
-def _spend(campaign: Campaign) -> list[tuple[int, float]]:
-    return [
-        (labels, float(total))
-        for labels, total in campaign.spend
-        if finite(total) is not None
-    ]
+    array = np.asarray(picture.image)
+    if array.dtype != np.uint8:
+        raise ValueError(
+            f"the image of item {picture.item} has dtype {array.dtype}; give uint8 "
+            "from 0 to 255, such as (255 * image).round().astype('uint8') for floats "
+            "from 0 to 1"
+        )
+    channels = array.shape[2:]
+    if array.ndim < 2 or channels not in ((), (1,), (3,), (4,)) or not array.size:
+        raise ValueError(
+            f"the image of item {picture.item} has shape {array.shape}; give [H, W] or "
+            "[H, W, channels] with 1, 3 or 4 channels, and at least one pixel"
+        )
+    if channels == (1,):
+        array = array[:, :, 0]
+    image = Image.fromarray(np.ascontiguousarray(array))
+    if image.mode == "RGBA":
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image).convert("RGB")
+    image.thumbnail((_SIDE, _SIDE))
+    kind = "png" if max(image.size) <= _SMALL else "jpeg"
+    buffer = io.BytesIO()
+    image.save(buffer, kind, quality=85)  # of a JPEG; a PNG has none
+    content = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f"data:image/{kind};base64,{content}"

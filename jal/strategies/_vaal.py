@@ -4,6 +4,7 @@ Both train an autoencoder and a discriminator of its latents inside `select`, af
 every round, as one loop on the device.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -13,6 +14,7 @@ import optax
 
 from jal import pool as pools
 from jal import predictive, selection
+from jal._core.checks import at_least_one
 from jal.learners import losses
 from jal.types import Strategy, View
 
@@ -132,11 +134,11 @@ def make_step(
     Raises:
       ValueError: an option is out of range.
 
-
-    >>> vae = networks.VAE((28, 28, 1), latent=2, channels=(1, 1, 1, 1))
+    >>> from jal import nn
+    >>> vae = nn.VAE((28, 28, 1), latent=2, channels=(1, 1, 1, 1))
     >>> init, step = make_step(
-    ...     Autoencoder(*networks.from_vae(vae)),
-    ...     Adversary(*networks.from_discriminator(networks.Discriminator(4), vae)),
+    ...     Autoencoder(*nn.from_vae(vae)),
+    ...     Adversary(*nn.from_discriminator(nn.Discriminator(4), vae)),
     ... )
     >>> set(init(jax.random.key(0)).adversary)
     {'params'}
@@ -146,94 +148,108 @@ def make_step(
     active learning", 2020, eq. 6 to 8.
     """
     _check(options)
-    for_decoder = CONDITIONS[options.decoder_condition]
-    for_adversary = CONDITIONS[options.adversary_condition]
+    game = _Game(vae, adversary, options)
+    return functools.partial(_init, game), functools.partial(_step, game)
 
-    def init(key):
-        vae_key, adversary_key = jax.random.split(key)
-        params, averages = vae.init(vae_key)
-        adversary_params = adversary.init(adversary_key)
-        return TrainState(
-            params,
-            averages,
-            options.optimizer.init(params),
-            adversary_params,
-            options.adversary_optimizer.init(adversary_params),
-        )
 
-    def vae_loss(params, averages, adversary_params, key, batch):
-        total, logits = jnp.zeros(()), []
-        parts = {"reconstruction": jnp.zeros(()), "kl": jnp.zeros(())}
-        for x, ranks, part_key in zip(
-            (batch.labeled, batch.unlabeled),
-            (batch.labeled_ranks, batch.unlabeled_ranks),
-            jax.random.split(key),
-            strict=True,
-        ):
-            (mean, log_variance, reconstruction), averages = vae.apply(
-                params, averages, x, _condition(for_decoder, ranks), part_key
-            )
-            error = losses.reconstruction_error(x, reconstruction)
-            kl = losses.kl_divergence(
-                mean, log_variance, reduction=options.kl_reduction
-            )
-            total += error + options.kl_weight * kl
-            parts = {
-                "reconstruction": parts["reconstruction"] + error / 2,
-                "kl": parts["kl"] + kl / 2,
-            }
-            logits.append(
-                adversary.apply(
-                    adversary_params, mean, _condition(for_adversary, ranks)
-                )
-            )
-        fooling = losses.fooling(*logits)
-        total += options.adversarial_weight * fooling
-        return total, (averages, {**parts, "fooling": fooling})
+class _Game(NamedTuple):
+    """Who plays against whom, and by which rules."""
 
-    def adversary_loss(adversary_params, means, batch):
+    vae: Autoencoder
+    adversary: Adversary
+    options: VaalOptions
+
+    def discriminate(self, params, latents, batch):
+        """Logits of the labelled and of the other items."""
+        condition = CONDITIONS[self.options.adversary_condition]
         ranks = (batch.labeled_ranks, batch.unlabeled_ranks)
-        return losses.discrimination(
-            *(
-                adversary.apply(adversary_params, mean, _condition(for_adversary, rank))
-                for mean, rank in zip(means, ranks, strict=True)
-            )
-        )
-
-    def vae_step(key, state, batch):
-        (_, (averages, metrics)), gradients = jax.value_and_grad(
-            vae_loss, has_aux=True
-        )(state.vae, state.averages, state.adversary, key, batch)
-        updates, vae_optimizer = options.optimizer.update(
-            gradients, state.vae_optimizer, state.vae
-        )
-        params = optax.apply_updates(state.vae, updates)
-        state = state._replace(
-            vae=params, averages=averages, vae_optimizer=vae_optimizer
-        )
-        return state, metrics
-
-    def step(key, state, batch):
-        metrics = {}
-        for part_key in jax.random.split(key, options.vae_steps):
-            state, metrics = vae_step(part_key, state, batch)
-        means = [
-            vae.encode(state.vae, state.averages, x, True)[0]
-            for x in (batch.labeled, batch.unlabeled)
+        return [
+            self.adversary.apply(params, latent, _condition(condition, rank))
+            for latent, rank in zip(latents, ranks, strict=True)
         ]
-        value, gradients = jax.value_and_grad(adversary_loss)(
-            state.adversary, means, batch
-        )
-        updates, adversary_state = options.adversary_optimizer.update(
-            gradients, state.adversary_optimizer, state.adversary
-        )
-        state = state._replace(
-            adversary=optax.apply_updates(state.adversary, updates),
-            adversary_optimizer=adversary_state,
-        )
-        return state, {**metrics, "discrimination": value}
 
-    return init, step
+
+def _init(game: _Game, key) -> TrainState:
+    vae_key, adversary_key = jax.random.split(key)
+    params, averages = game.vae.init(vae_key)
+    adversary_params = game.adversary.init(adversary_key)
+    return TrainState(
+        params,
+        averages,
+        game.options.optimizer.init(params),
+        adversary_params,
+        game.options.adversary_optimizer.init(adversary_params),
+    )
+
+
+def _vae_loss(params, averages, adversary_params, game: _Game, key, batch):
+    options = game.options
+    for_decoder = CONDITIONS[options.decoder_condition]
+    means, errors, divergences = [], [], []
+    for x, ranks, part_key in zip(
+        (batch.labeled, batch.unlabeled),
+        (batch.labeled_ranks, batch.unlabeled_ranks),
+        jax.random.split(key),
+        strict=True,
+    ):
+        (mean, log_variance, reconstruction), averages = game.vae.apply(
+            params, averages, x, _condition(for_decoder, ranks), part_key
+        )
+        means.append(mean)
+        errors.append(losses.reconstruction_error(x, reconstruction))
+        divergences.append(
+            losses.kl_divergence(mean, log_variance, reduction=options.kl_reduction)
+        )
+    fooling = losses.fooling(*game.discriminate(adversary_params, means, batch))
+    total = sum(
+        error + options.kl_weight * kl
+        for error, kl in zip(errors, divergences, strict=True)
+    )
+    total += options.adversarial_weight * fooling
+    metrics = {
+        "reconstruction": sum(error / 2 for error in errors),
+        "kl": sum(kl / 2 for kl in divergences),
+        "fooling": fooling,
+    }
+    return total, (averages, metrics)
+
+
+def _vae_step(game: _Game, key, state: TrainState, batch):
+    gradient = jax.value_and_grad(_vae_loss, has_aux=True)
+    (_, (averages, metrics)), gradients = gradient(
+        state.vae, state.averages, state.adversary, game, key, batch
+    )
+    params, vae_optimizer = _updated(
+        game.options.optimizer, gradients, state.vae_optimizer, state.vae
+    )
+    state = state._replace(vae=params, averages=averages, vae_optimizer=vae_optimizer)
+    return state, metrics
+
+
+def _step(game: _Game, key, state: TrainState, batch):
+    metrics = {}
+    for part_key in jax.random.split(key, game.options.vae_steps):
+        state, metrics = _vae_step(game, part_key, state, batch)
+    means = [
+        game.vae.encode(state.vae, state.averages, x, True)[0]
+        for x in (batch.labeled, batch.unlabeled)
+    ]
+    value, gradients = jax.value_and_grad(
+        lambda params: losses.discrimination(*game.discriminate(params, means, batch))
+    )(state.adversary)
+    params, adversary_optimizer = _updated(
+        game.options.adversary_optimizer,
+        gradients,
+        state.adversary_optimizer,
+        state.adversary,
+    )
+    state = state._replace(adversary=params, adversary_optimizer=adversary_optimizer)
+    return state, {**metrics, "discrimination": value}
+
+
+def _updated(optimizer, gradients, state, params):
+    updates, state = optimizer.update(gradients, state, params)
+    return optax.apply_updates(params, updates), state
 
 
 def vaal(
@@ -269,14 +285,14 @@ def vaal(
     Raises:
       ValueError: an option is out of range.
 
-
-    >>> vae = networks.VAE((28, 28, 1), latent=2, conditioned=False)
+    >>> from jal import nn
+    >>> vae = nn.VAE((28, 28, 1), latent=2, conditioned=False)
     >>> strategy = vaal(
-    ...     Autoencoder(*networks.from_vae(vae)),
-    ...     Adversary(*networks.from_discriminator(networks.Discriminator(), vae)),
+    ...     Autoencoder(*nn.from_vae(vae)),
+    ...     Adversary(*nn.from_discriminator(nn.Discriminator(), vae)),
     ...     steps=epochs_of(100, batch_size=128),
     ...     batch_size=128,
-    ...     prepare=networks.unit_range,
+    ...     prepare=nn.unit_range,
     ... )
     >>> strategy.init(jax.random.key(0), None, None)
     ()
@@ -328,14 +344,14 @@ def ta_vaal(
     Raises:
       ValueError: an option is out of range.
 
-
-    >>> vae = networks.VAE((28, 28, 1), latent=2, conditioned=True)
+    >>> from jal import nn
+    >>> vae = nn.VAE((28, 28, 1), latent=2, conditioned=True)
     >>> strategy = ta_vaal(
-    ...     Autoencoder(*networks.from_vae(vae)),
-    ...     Adversary(*networks.from_discriminator(networks.Discriminator(), vae)),
+    ...     Autoencoder(*nn.from_vae(vae)),
+    ...     Adversary(*nn.from_discriminator(nn.Discriminator(), vae)),
     ...     steps=epochs_of(100, batch_size=128),
     ...     batch_size=128,
-    ...     prepare=networks.unit_range,
+    ...     prepare=nn.unit_range,
     ... )
     >>> strategy.init(jax.random.key(0), None, None)
     ()
@@ -396,9 +412,7 @@ def _strategy(
 ) -> Strategy:
     sizes = {"batch_size": batch_size, "scoring_batch_size": scoring_batch_size}
     sizes |= {} if callable(steps) else {"steps": steps}
-    for name, size in sizes.items():
-        if size is not None and size < 1:
-            raise ValueError(f"{name}={size}; it must be at least 1")
+    at_least_one(**sizes)
     init, step = make_step(vae, adversary, options)
     for_adversary = CONDITIONS[options.adversary_condition]
 
@@ -410,7 +424,7 @@ def _strategy(
         ranks = labeled_ranks = None
         if with_ranks:
             rank = lambda items: predictive.predict_items(
-                view, items, scoring_batch_size
+                view.predict, view.items(items), scoring_batch_size
             ).need("loss_score")
             ranks, labeled_ranks = rank(candidates), rank(labeled)
         images = lambda rows: prepare(view.data.x[rows])
@@ -483,5 +497,4 @@ def _check(options: VaalOptions) -> None:
             raise ValueError(
                 f"{name}={getattr(options, name)!r}; allowed are {', '.join(values)}"
             )
-    if options.vae_steps < 1:
-        raise ValueError(f"vae_steps={options.vae_steps}; it must be at least 1")
+    at_least_one(vae_steps=options.vae_steps)
