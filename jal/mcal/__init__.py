@@ -48,7 +48,7 @@
 """
 
 from jal.mcal._campaign import Model, Policy, Predictions, Result, Round
-from jal.mcal._label import adaptive, ask, fixed_batch, from_learner, label
+from jal.mcal._label import FOLDER, adaptive, ask, fixed_batch, from_learner, label
 from jal.mcal._laws import (
     ErrorLaw,
     error_profile,
@@ -91,11 +91,11 @@ from jal.mcal._profile import (
 # fmt: off
 __all__ = [
     "adaptive", "advance", "ask", "Course", "error_profile", "error_rates", "ErrorLaw",
-    "fit_law", "fixed_batch", "from_learner", "grid", "label", "machine_share", "Model",
-    "Outlook", "outlook", "Plan", "plan", "plan_profile", "Policy", "predict_errors",
-    "Predictions", "price_from_seconds", "price_of_batches", "price_of_rounds",
-    "price_of_training", "Profile", "read_profile", "Result", "rising", "Round",
-    "search", "session_profile", "shares_of_test", "spread_rounds",
+    "fit_law", "fixed_batch", "FOLDER", "from_learner", "grid", "label",
+    "machine_share", "Model", "Outlook", "outlook", "Plan", "plan", "plan_profile",
+    "Policy", "predict_errors", "Predictions", "price_from_seconds", "price_of_batches",
+    "price_of_rounds", "price_of_training", "Profile", "read_profile", "Result",
+    "rising", "Round", "search", "session_profile", "shares_of_test", "spread_rounds",
     "Terms", "THETAS", "TrainingPrice", "upper_bound", "usual_terms",
 ]
 # fmt: on
