@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from jal import session
+from jal import mcal, session
 from jal._core import files
 from jal.cli._app import app
 from jal.cli._output import amount
@@ -145,7 +145,7 @@ def test_what_a_command_does_python_can_call(lab):
     assert (lab / "theirs.csv").read_bytes() == (lab / "ours.csv").read_bytes()
     assert session.write_report(mine.store) == Path("mine/report.html")
     assert json.loads(jal("status", "lab", "--json")) == files.as_json(mine.status())
-    assert [size for size, *_ in session.measured_errors(mine.store)] == [6]
+    assert mcal.session_profile(mine.store, mcal.Terms(90, 1, 0.04)).sizes == [6]
 
 
 def test_a_session_of_python_arrays_has_a_status_and_a_report(lab):

@@ -29,8 +29,6 @@
 - `status_of`: How far a session is, from its store alone: no pool, no model.
 - `spending`: What was spent after how many labels, item by item.
 - `said_of`: What was said of some items, in a line each.
-- `measured_errors`: How the models of a session did on its test items, from few labels
-  to many.
 - `begin`: Begins a session over files, as `jal init` does.
 - `resume`: Goes on with a session that `begin` or `jal init` made.
 - `names_of`: How people call the items of a session.
@@ -96,23 +94,29 @@ from jal.session._status import (
     Annotator,
     Measured,
     Status,
-    measured_errors,
     said_of,
     spending,
     status_of,
 )
-from jal.session._store import TEST, TRAIN, AskedBatch, Labels, LabelStore, Told
+from jal.session._store import (
+    STORE_FILE,
+    TEST,
+    TRAIN,
+    AskedBatch,
+    Labels,
+    LabelStore,
+    Told,
+)
 
 # fmt: off
 __all__ = [
     "amounts", "Annotation", "Annotator", "AskedBatch", "Batch", "begin", "by_item",
     "CONTROL", "decide", "default_recipe", "default_strategy", "export_labels",
     "image_files", "IMAGE_SIZE", "label_studio_config", "label_studio_tasks", "Labels",
-    "LabelStore", "Measured", "measured_errors", "MODEL", "names_of", "previews",
-    "read_answers", "read_csv", "read_images", "read_label_studio", "read_pool",
-    "Recipe", "resume", "said_of", "Session", "SKIPPED", "spending", "Status",
-    "status_of", "STRATEGIES", "tell_file", "TEST", "thumbnail", "Told", "TRAIN",
-    "UNITS", "Vocabulary", "write_batch", "write_batch_files", "write_csv",
-    "write_report",
+    "LabelStore", "Measured", "MODEL", "names_of", "previews", "read_answers",
+    "read_csv", "read_images", "read_label_studio", "read_pool", "Recipe", "resume",
+    "said_of", "Session", "SKIPPED", "spending", "Status", "status_of", "STORE_FILE",
+    "STRATEGIES", "tell_file", "TEST", "thumbnail", "Told", "TRAIN", "UNITS",
+    "Vocabulary", "write_batch", "write_batch_files", "write_csv", "write_report",
 ]
 # fmt: on

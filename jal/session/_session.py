@@ -219,8 +219,7 @@ class Session:
                     if batch.purpose == purpose and left.any():
                         return _asked(batch, left)
             number = len(batches) + 1
-            answered = (labels.label >= 0) | labels.is_skipped | labels.is_disputed
-            is_open = ~(answered | labels.is_asked)
+            is_open = ~(labels.is_answered | labels.is_asked)
             if not is_open.any():
                 raise ValueError(
                     "nothing is left to ask: every item of the pool was asked for or "

@@ -213,41 +213,6 @@ def said_of(store: LabelStore, items: Iterable[int]) -> dict[int, str]:
     return {int(item): line(said.get(item, [])) for item in items}
 
 
-def measured_errors(store: LabelStore) -> list[tuple[int, np.ndarray, np.ndarray]]:
-    """How the models of a session did on its test items, from few labels to many.
-
-    Args:
-      store: of the session.
-
-    Returns:
-      Of each measured model how many labels it had, its margins p_1 - p_2 [n] and
-      whether it was right [n]; of models with as many labels the last.
-
-    Raises:
-      ValueError: none was measured.
-
-    >>> import tempfile
-    >>> store = LabelStore.create(tempfile.mkdtemp(), num_items=3, classes="ab")
-    >>> detail = {"labels": 8, "margins": [0.5], "right": [True]}
-    >>> store.add_batch(1, "train", [2], detail=detail)
-    True
-    >>> measured_errors(store)
-    [(8, array([0.5]), array([ True]))]
-    """
-    found = {}
-    for batch in store.batches():
-        if batch.detail.get("right"):
-            margins, right = (np.array(batch.detail[n]) for n in ("margins", "right"))
-            found[batch.detail["labels"]] = (batch.detail["labels"], margins, right)
-    if not found:
-        raise ValueError(
-            f"session {store.folder}: no model was measured yet; ask for a test batch "
-            f"(jal ask {store.folder} --test -k 200), tell its labels, and ask for the "
-            "next batch"
-        )
-    return [found[size] for size in sorted(found)]
-
-
 def _annotator(who: str, said: list[Annotation]) -> Annotator:
     labeled = {each.item for each in said if each.label is not None}
     items = by_item(said).values()
