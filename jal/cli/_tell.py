@@ -50,13 +50,14 @@ def tell(
             "are kept:"
         )
     print(text)
-    names = session.names_of(store)
-    for item, said in session.said_of(store, told.conflicts[:SHOWN]).items():
-        print(f"  {names[item]}: {said}")
+    if told.conflicts:
+        names, some = session.names_of(store), told.conflicts[:SHOWN]
+        for item, said in session.said_of(store, some).items():
+            print(f"  {names[item]}: {said}")
     if len(told.conflicts) > SHOWN:
         print(f"  ... and {len(told.conflicts) - SHOWN} more")
-    found = session.status_of(store)
+    labels = store.labels()
     print(
-        f"{found.labeled + found.tested:,} of {found.num_items:,} items have a label, "
-        f"{found.waiting:,} wait for one"
+        f"{(labels.label >= 0).sum():,} of {store.num_items:,} items have a label, "
+        f"{labels.is_waiting.sum():,} wait for one"
     )

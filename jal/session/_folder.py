@@ -11,24 +11,8 @@ from urllib.parse import quote
 import numpy as np
 
 from jal._core import files, references
-from jal.session import _report
+from jal.session import _label_studio, _pool, _report
 from jal.session._annotations import MODEL, Vocabulary, read_csv, write_batch
-from jal.session._label_studio import (
-    CONTROL,
-    label_studio_config,
-    label_studio_tasks,
-    read_answers,
-    thumbnail,
-)
-from jal.session._pool import (
-    IMAGE_SIZE,
-    default_recipe,
-    default_strategy,
-    preview,
-    read_array,
-    read_pool,
-    stretched,
-)
 from jal.session._session import Batch, Recipe, Session, check_unit
 from jal.session._status import said_of, spending, status_of
 from jal.session._store import LabelStore, Told
@@ -54,9 +38,9 @@ def begin(
     features: str | Path | None = None,
     model: str | None = None,
     strategy: str | None = None,
-    size: int = IMAGE_SIZE,
+    size: int = _pool.IMAGE_SIZE,
     labels: str | Path | None = None,
-    control: str = CONTROL,
+    control: str = _label_studio.CONTROL,
     unit: str = "seconds",
     seed: int = 0,
 ) -> Session:
@@ -104,19 +88,21 @@ def begin(
         raise ValueError("strategy has no effect with a model, which has its own")
     if len(classes) < 2:
         raise ValueError(f"classes={list(classes)}; give at least two names")
-    names, x = read_pool(pool, size=size, features=features)
+    names, x = _pool.read_pool(pool, size=size, features=features)
     facts = {
         "source": str(Path(pool).absolute()),
         "features": None if features is None else str(Path(features).absolute()),
         "model": None if model is None else references.absolute(model),
-        "strategy": strategy or default_strategy(x),
+        "strategy": strategy or _pool.default_strategy(x),
     }
     Vocabulary(names, classes)
-    interface = label_studio_config(classes) + "\n"
+    interface = _label_studio.label_studio_config(classes) + "\n"
     recipe = _recipe(facts, x, len(classes))
     told = []
     if labels is not None:
-        told = read_answers(labels, names=names, classes=classes, control=control)
+        told = _label_studio.read_answers(
+            labels, names=names, classes=classes, control=control
+        )
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / NAMES_FILE, names)
     with files.writing(folder / POOL_FILE) as file:
@@ -158,7 +144,7 @@ def resume(folder: str | Path | LabelStore) -> Session:
         raise ValueError(
             f"{store.folder} was made from Python; open it there, with Session.open"
         )
-    x = read_array(store.folder / POOL_FILE)
+    x = _pool.read_array(store.folder / POOL_FILE)
     return Session.open(store, x, _recipe(store.facts[_FACTS], x, len(store.classes)))
 
 
@@ -227,13 +213,15 @@ def write_batch_files(
     write_batch(place / "batch.csv", items, names=names, columns=extra, pool=mark)
     if image_url is None:
         shown = previews(store, items, size=_PREVIEW)
-        images = shown and [thumbnail(i, size=max(i.shape[:2])) for i in shown]
+        images = shown and [
+            _label_studio.thumbnail(i, size=max(i.shape[:2])) for i in shown
+        ]
     else:
         # The names of objects in a store are no URLs.
         is_store = re.match(r"(?!https?:)[a-z][-+.a-z0-9]*:", image_url)
         paths = [names[item] if is_store else quote(names[item]) for item in items]
         images = [f"{image_url.rstrip('/')}/{path}" for path in paths]
-    tasks = label_studio_tasks(
+    tasks = _label_studio.label_studio_tasks(
         *(items, names, classes),
         images=images or None,
         probabilities=probabilities,
@@ -249,7 +237,7 @@ def tell_file(
     *,
     annotator: str = "",
     final: bool = False,
-    control: str = CONTROL,
+    control: str = _label_studio.CONTROL,
 ) -> Told:
     r"""Takes labels from a filled-in batch.csv, or from an export of Label Studio.
 
@@ -276,7 +264,7 @@ def tell_file(
     >>> tell_file(store, folder / "batch.csv", annotator="ann")
     Told(new=1, known=0, conflicts=())
     """
-    said = read_answers(
+    said = _label_studio.read_answers(
         path,
         names=names_of(store),
         classes=store.classes,
@@ -400,10 +388,10 @@ def previews(store: LabelStore, items: Sequence[int], *, size: int) -> list | No
                 "back, or say where Label Studio finds them by --image-url"
             )
         names = names_of(store)
-        return [preview(source / names[item], size) for item in items]
+        return [_pool.preview(source / names[item], size) for item in items]
     # The session's own copy, unless that holds features.
     own = store.folder / POOL_FILE
-    images = read_array(own if facts["features"] is None else source)
+    images = _pool.read_array(own if facts["features"] is None else source)
     if len(images) != store.num_items:
         raise ValueError(f"{source} has {len(images)} items now, not {store.num_items}")
     if images.ndim < 3 or (images.ndim == 4 and images.shape[3] not in (1, 3, 4)):
@@ -411,7 +399,7 @@ def previews(store: LabelStore, items: Sequence[int], *, size: int) -> list | No
     images = [images[item] for item in items]
     if images and images[0].dtype != np.uint8:
         low, high = min(i.min() for i in images), max(i.max() for i in images)
-        images = [stretched(i, low, high).astype(np.uint8) for i in images]
+        images = [_pool.stretched(i, low, high).astype(np.uint8) for i in images]
     times = max(1, size // max(images[0].shape[:2])) if images else 1
     return [i.repeat(times, axis=0).repeat(times, axis=1) for i in images]
 
@@ -445,7 +433,7 @@ def _known(value: float) -> float | None:
 
 def _recipe(facts: dict, x: np.ndarray, num_classes: int) -> Recipe:
     if facts["model"] is None:
-        return default_recipe(x, num_classes, facts["strategy"])
+        return _pool.default_recipe(x, num_classes, facts["strategy"])
     made = references.call(facts["model"], "model")
     if not isinstance(made, Recipe):
         raise ValueError(

@@ -14,7 +14,7 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
-from jal.session import _annotations, _tables
+from jal.session import _annotations, _pool, _tables
 from jal.session import _label_studio_answers as answers
 from jal.session._annotations import Annotation, Vocabulary, shown
 from jal.session._tables import located
@@ -170,15 +170,12 @@ def thumbnail(image: Any, *, size: int = 128) -> str:
         pixels = np.round(pixels * 255).astype(np.uint8)
     if pixels.dtype != np.uint8:
         raise ValueError(f"image has dtype {pixels.dtype}; expected uint8 or float")
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError("thumbnails need Pillow: pip install pillow") from error
+    image_module, _ = _pool.pillow()
     height, width = pixels.shape[:2]
     scale = size / max(height, width)
     # Pixels stay squares where there are few of them.
-    how = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX
-    picture = Image.fromarray(pixels).resize(
+    how = image_module.Resampling["NEAREST" if scale >= 1 else "BOX"]
+    picture = image_module.fromarray(pixels).resize(
         (max(round(width * scale), 1), max(round(height * scale), 1)), how
     )
     file = io.BytesIO()

@@ -139,7 +139,7 @@ def read_images(
     >>> read_images([], 8).shape
     (0, 8, 8, 3)
     """
-    _, ops = _pillow()
+    _, ops = pillow()
     from tqdm.auto import tqdm
 
     images = np.empty((len(paths), size, size, 3), np.uint8)
@@ -191,7 +191,7 @@ def _unit_length(x: np.ndarray, path: Path) -> np.ndarray:
 @contextlib.contextmanager
 def _opened(path: Path):
     """An image in RGB; whatever is wrong with the file is a ValueError."""
-    image_module, _ = _pillow()
+    image_module, _ = pillow()
     try:
         with image_module.open(path) as image:
             yield _upright_rgb(image)
@@ -211,7 +211,7 @@ def _upright_rgb(image):
     Grey values of more than 8 bits are stretched from the image's lowest to its highest
     one: cameras seldom use all bits that the file has.
     """
-    image_module, ops = _pillow()
+    image_module, ops = pillow()
     # Where the camera's notes are garbled the picture may still be whole; if it is not,
     # that comes out below.
     with contextlib.suppress(Exception):
@@ -236,7 +236,7 @@ def stretched(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return (values - low) * (255 / (high - low) if high > low else 0)
 
 
-def _pillow():
+def pillow():
     try:
         from PIL import Image, ImageOps
     except ImportError as error:
