@@ -941,8 +941,9 @@ def test_main_runs_what_stands_on_the_line(monkeypatch, capsys):
     assert "bald" in capsys.readouterr().out
 
 
-def test_without_typer_a_line_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "typer", None)
+@pytest.mark.parametrize("library", ["typer", "rich"])
+def test_without_a_library_a_line_says_what_to_install(monkeypatch, library):
+    monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(SystemExit, match=r"needs typer .*: pip install 'jal\[cli\]'"):
         runpy.run_path(_app.__file__)
 

@@ -7,9 +7,13 @@ import sys
 from typing import Annotated
 
 try:
+    import rich  # noqa: F401
     import typer
 except ImportError as missing:
-    sys.exit(f"Error: the command line needs typer ({missing}): pip install 'jal[cli]'")
+    sys.exit(
+        f"Error: the command line needs typer and rich ({missing}): pip install "
+        "'jal[cli]'"
+    )
 
 from jal.cli._acquisitions import acquisitions
 from jal.cli._ask import ask
