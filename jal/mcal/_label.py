@@ -316,8 +316,8 @@ def ask(
       config: what else identifies the run, as JSON.
 
     Returns:
-      `Batch` of the items that wait, most wanted first, with minus their margin as
-      scores; or `Result`, when everything is labelled.
+      `Batch` of the items [K] that wait, most wanted first, with minus their margin as
+      scores [K]; or `Result`, when everything is labelled.
 
     Raises:
       ValueError: terms out of range or of another pool, a different or damaged run in
