@@ -6,7 +6,7 @@ BENCH_VENV ?= .venv-bench
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test coverage lint bench docs clean
+.PHONY: demo test test-slow coverage lint bench docs clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -17,8 +17,12 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/python -m experiments.cost_sensitive demo --out outputs/demo
 
+# What trains or runs whole experiments is apart: `make test` leaves it out.
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 coverage: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov=jal --cov-report=term
@@ -45,4 +49,4 @@ docs: $(READY)
 	$(BIN)/pdoc jal -o outputs/docs
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) outputs
+	rm -rf $(VENV) $(BENCH_VENV) outputs .cache

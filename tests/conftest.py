@@ -18,6 +18,18 @@ _QUICK = (
 )
 os.environ["XLA_FLAGS"] = f"{_QUICK} {os.environ.get('XLA_FLAGS', '')}".strip()
 
+# What was compiled once is kept, for the other worker, for the processes that tests
+# start and for the next run. The key holds program, options and versions; a file cut
+# short by a killed process is passed over, with a warning (see pyproject.toml).
+_CACHE = {
+    "jax_compilation_cache_dir": str(Path(__file__).parents[1] / ".cache" / "jax"),
+    "jax_persistent_cache_min_compile_time_secs": 0.1,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+for _name, _value in _CACHE.items():
+    os.environ.setdefault(_name.upper(), str(_value))
+    jax.config.update(_name, type(_value)(os.environ[_name.upper()]))
+
 # [N] + [N, 1] silently makes [N, N]: in jal's code that is always a mistake.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -8,11 +8,12 @@ import pytest
 from jal import nn
 
 KEY = jax.random.key(0)
+crop_and_flip = jax.jit(nn.crop_and_flip, static_argnames=("pad", "flip"))
 IMAGES = np.arange(1, 1 + 200 * 5 * 4 * 2).reshape(200, 5, 4, 2).astype(np.int32)
 
 
 def test_every_image_is_a_crop_of_its_own_padded_self():
-    changed = np.asarray(nn.crop_and_flip(KEY, jnp.asarray(IMAGES), pad=2))
+    changed = np.asarray(crop_and_flip(KEY, IMAGES, pad=2))
     assert changed.shape == IMAGES.shape and changed.dtype == IMAGES.dtype
     padded = np.pad(IMAGES, ((0, 0), (2, 2), (2, 2), (0, 0)))
     found = set()
@@ -32,18 +33,20 @@ def test_every_image_is_a_crop_of_its_own_padded_self():
 
 
 def test_without_padding_only_mirrored_and_without_both_unchanged():
-    images = jnp.asarray(IMAGES)
-    mirrored = nn.crop_and_flip(KEY, images, pad=0)
+    images = IMAGES
+    mirrored = np.asarray(crop_and_flip(KEY, images, pad=0))
     is_flipped = np.all(mirrored == images[:, :, ::-1], axis=(1, 2, 3))
     is_same = np.all(mirrored == images, axis=(1, 2, 3))
     assert np.all(is_flipped ^ is_same) and 60 < is_flipped.sum() < 140
-    same = nn.crop_and_flip(KEY, images, pad=0, flip=False)
+    same = crop_and_flip(KEY, images, pad=0, flip=False)
     np.testing.assert_array_equal(same, images)
 
 
 def test_no_flip_never_mirrors():
-    image = jnp.arange(5.0)[None, None, :, None] + jnp.ones((50, 5, 1, 1))
-    changed = nn.crop_and_flip(KEY, image, pad=1, flip=False)
+    image = np.arange(5.0, dtype=np.float32)[None, None, :, None] + np.ones(
+        (50, 5, 1, 1), np.float32
+    )
+    changed = crop_and_flip(KEY, image, pad=1, flip=False)
     steps = np.diff(np.asarray(changed)[:, 2, :, 0], axis=1)[:, 1:-1]
     assert np.all(steps == 1)
 

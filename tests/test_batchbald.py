@@ -64,8 +64,9 @@ def greedy(p, k, available=None):
     return picks, scores
 
 
+@jax.jit
 def bald(logits):
-    return acquisition.bald(predictive.summarize(jnp.asarray(logits)))
+    return acquisition.bald(predictive.summarize(logits))
 
 
 def test_it_is_a_selector():

@@ -61,6 +61,7 @@ def test_acquisition_leaves_out_what_does_not_fit(monkeypatch):
     assert rows[-1]["what"] == "S=4, C=3: left out, memory needed"
 
 
+@pytest.mark.slow
 def test_mc_dropout_rows_and_the_last_chunk():
     rows = mc_dropout.measure(1, pool=5, num_samples=(2,), chunk=4)
     check_rows(rows)
@@ -85,6 +86,7 @@ def test_flops_of_the_published_network():
     assert mc_dropout.flops(0, 64) == 2 * trunk
 
 
+@pytest.mark.slow
 def test_adversarial_rows():
     setting = adversarial.Setting("tiny", (1, 1, 1, 1), 2, 2)
     rows = adversarial.measure(1, settings=(setting,))
@@ -110,6 +112,7 @@ def test_flops_of_the_published_autoencoder():
     assert adversarial.flops(published, 512) == 2 * images * products
 
 
+@pytest.mark.slow
 def test_batch_selection_rows():
     rows = batch_selection.measure(
         1,
@@ -152,6 +155,7 @@ def test_potential_is_that_of_the_gradients():
     np.testing.assert_allclose(result, squares.sum(), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_linear_svm_rows():
     rows = linear_svm.measure(1, [(60, 8, 3, 0.5, 1.0)], [(60, 8, 3, 0.5)], workers=1)
     check_rows(rows)

@@ -106,7 +106,7 @@ def make_view(data=None, available=None, seed=0) -> View:
 
 def choose(name, view, key=KEY, k=K) -> Picks:
     strategy = STRATEGIES[name]
-    state = strategy.init(KEY, view.data, view.pool)
+    state = strategy.init(key, view.data, view.pool)
     result, after = jax.jit(strategy.select, static_argnums=3)(key, state, view, k)
     chex.assert_trees_all_equal_shapes_and_dtypes(state, after)
     return result
@@ -158,7 +158,7 @@ def test_vmap_over_seeds(name):
     )[0]
     together = jax.jit(jax.vmap(select))(keys)
     for number, key in enumerate(keys):
-        alone = jax.jit(select)(key)
+        alone = choose(name, view, key)
         # A network that was trained rounds otherwise, so that ties may swap.
         assert together.indices.shape == (3, K)
         if alone.scores is None:

@@ -9,8 +9,9 @@ import pytest
 from flax import linen, nnx
 from jax import lax
 
+from jal._core import compile
 from jal._core.compile import cpu_compiler_options
-from jal.nn import _convolution, conv_general_dilated
+from jal.nn import conv_general_dilated
 
 LAYOUTS = {
     1: ("NWC", "WIO", "NWC"),
@@ -137,11 +138,11 @@ def test_values_and_gradients_equal_those_of_lax(case):
 
 def plain_sum(lhs, rhs, strides, padding, dilation):
     """The same in float64 NumPy, window by window, by the definition."""
-    batch, *shape, _ = lhs.shape
-    *window, _, features = rhs.shape
+    _, *shape, _ = lhs.shape
+    *window, _, _ = rhs.shape
     spread = [(size - 1) * step + 1 for size, step in zip(shape, dilation, strict=True)]
     # Wide margins, so that negative padding is a matter of where to begin.
-    canvas = np.zeros((batch, *(size + 20 for size in spread), lhs.shape[-1]))
+    canvas = np.zeros((len(lhs), *(size + 20 for size in spread), lhs.shape[-1]))
     places = tuple(
         slice(10, 10 + size, step) for size, step in zip(spread, dilation, strict=True)
     )
@@ -152,18 +153,14 @@ def plain_sum(lhs, rhs, strides, padding, dilation):
             spread, padding, window, strides, strict=True
         )
     ]
-    result = np.zeros((batch, *outputs, features))
-    for place in np.ndindex(*outputs):
-        begin = [
-            10 - low + at * stride
-            for at, (low, _), stride in zip(place, padding, strides, strict=True)
-        ]
-        seen = tuple(
-            slice(at, at + reach) for at, reach in zip(begin, window, strict=True)
-        )
-        axes = list(range(1, len(window) + 2)), list(range(len(window) + 1))
-        result[:, *place] = np.tensordot(canvas[:, *seen], rhs, axes)
-    return result
+    # [B, every place of a window, channels, window], of which the strides leave some.
+    axes = tuple(range(1, 1 + len(shape)))
+    windows = np.lib.stride_tricks.sliding_window_view(canvas, window, axes)
+    used = tuple(
+        slice(10 - low, 10 - low + count * stride, stride)
+        for (low, _), count, stride in zip(padding, outputs, strides, strict=True)
+    )
+    return np.tensordot(windows[:, *used], np.moveaxis(rhs, -2, 0), 1 + len(shape))
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -185,7 +182,8 @@ def test_strides_dilations_and_paddings_against_a_plain_sum(seed):
             lhs, rhs, strides, padding, dilation, dimension_numbers=numbers
         )
 
-    own = values_and_gradients(convolve, np.float32(lhs), np.float32(rhs))
+    run = jax.jit(functools.partial(values_and_gradients, convolve))
+    own = run(np.float32(lhs), np.float32(rhs))
     assert own[0].shape == want.shape
     np.testing.assert_allclose(own[0], want, atol=1e-4)
     # It is linear in both: the gradients give the same sum for any change of one.
@@ -446,9 +444,9 @@ def test_forward_mode_is_refused():
 @pytest.fixture
 def forgotten():
     """Nothing remembered of the options before the test, nor after it."""
-    _convolution._known_options.cache_clear()
+    compile._known_options.cache_clear()
     yield
-    _convolution._known_options.cache_clear()
+    compile._known_options.cache_clear()
 
 
 def test_the_options_are_accepted_and_change_no_value(forgotten):
@@ -481,8 +479,7 @@ def test_no_options_where_the_compiler_knows_none(forgotten, monkeypatch):
 @pytest.mark.parametrize("shape", [(2, 5, 5, 3), (2, 7, 3)])
 def test_kernels_of_one_pixel_are_products(shape):
     """Without a convolution in the program, and with the same gradients."""
-    x = jax.random.normal(jax.random.key(0), shape)
-    kernel = jax.random.normal(jax.random.key(1), (*(1,) * (len(shape) - 2), 3, 4))
+    x, kernel = arrays(shape, (*(1,) * (len(shape) - 2), 3, 4))
     layout = ("NHWC", "HWIO", "NHWC") if len(shape) == 4 else ("NHC", "HIO", "NHC")
     ones = (1,) * (len(shape) - 2)
 
@@ -494,5 +491,6 @@ def test_kernels_of_one_pixel_are_products(shape):
     ours = jax.grad(functools.partial(run, conv_general_dilated), (0, 1))
     theirs = jax.grad(functools.partial(run, jax.lax.conv_general_dilated), (0, 1))
     assert "conv_general_dilated" not in str(jax.make_jaxpr(ours)(x, kernel))
-    for a, b in zip(ours(x, kernel), theirs(x, kernel), strict=True):
+    pairs = zip(jax.jit(ours)(x, kernel), jax.jit(theirs)(x, kernel), strict=True)
+    for a, b in pairs:
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)

@@ -41,7 +41,24 @@ def learner_of(kind, features, classes, **options):
 
 @functools.cache
 def fit_of(learner):
-    return jax.jit(learner.fit)
+    """First weights and fit in one program."""
+    return jax.jit(
+        lambda key, data, labeled: learner.fit(key, learner.init(key), data, labeled)
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("items", "capacity"))
+def label(rows, items, capacity):
+    return pool.add(pool.create(items, capacity), rows)
+
+
+@functools.cache
+def predict_of(learner):
+    return jax.jit(learner.predict)
+
+
+def logits_of(learner, variables, x):
+    return np.asarray(predict_of(learner)(variables, x).logits)
 
 
 def fit(learner, x, y, *, capacity=None, key=KEY, rows=None):
@@ -49,9 +66,8 @@ def fit(learner, x, y, *, capacity=None, key=KEY, rows=None):
     capacity = capacity or len(rows)
     more = max(0, capacity - len(y))
     x, y = np.pad(x, ((0, more), (0, 0))), np.pad(y, (0, more))
-    data = Data(jnp.asarray(x), jnp.asarray(y, jnp.int32))
-    labeled = pool.add(pool.create(len(y), capacity), jnp.asarray(rows))
-    return fit_of(learner)(key, learner.init(key), data, labeled)
+    data = Data(x, np.asarray(y, np.int32))
+    return fit_of(learner)(key, data, label(rows, len(y), capacity))
 
 
 def with_ones(x):
@@ -128,7 +144,7 @@ def test_the_optimum_is_that_of_scikit_learn(kind, name, strength, balanced):
     best = objective(kind, expected, x, y, strength, balanced)
     found = objective(kind, weights, x, y, strength, balanced)
     assert best * (1 - 1e-6) <= found <= best * (1 + 1e-5)
-    logits = np.asarray(learner.predict(variables, jnp.asarray(test_x)).logits)
+    logits = logits_of(learner, variables, test_x)
     theirs = np.unique(y)[(with_ones(test_x) @ expected)[:, np.unique(y)].argmax(1)]
     assert np.mean(logits.argmax(axis=1) == theirs) >= 0.995
     assert 0 < int(metrics["steps"]) < 300
@@ -190,13 +206,13 @@ def test_classes_without_labels_have_no_probability(kind):
     y = np.where(y == 2, 3, y)
     learner = learner_of(kind, 8, 4, strengths=(1.0,))
     variables, _ = fit(learner, x, y)
-    logits = np.asarray(learner.predict(variables, jnp.asarray(test_x)).logits)
+    logits = logits_of(learner, variables, test_x)
     assert variables.seen.tolist() == [True, True, False, True]
     assert np.isneginf(logits[:, 2]).all() and np.isfinite(logits[:, [0, 1, 3]]).all()
     without = learner_of(kind, 8, 3, strengths=(1.0,))
     fewer, _ = fit(without, x, np.where(y == 3, 2, y))
     np.testing.assert_allclose(
-        without.predict(fewer, jnp.asarray(test_x)).logits,
+        logits_of(without, fewer, test_x),
         logits[:, [0, 1, 3]],
         atol=5e-3,
     )
@@ -209,7 +225,9 @@ def test_very_few_labels(kind, labels):
     x, _, test_x, _ = problem(items=len(labels))
     learner = learner_of(kind, 8, 4)
     variables, metrics = fit(learner, x, np.array(labels), capacity=30)
-    p = jax.nn.softmax(learner.predict(variables, jnp.asarray(test_x)).logits)
+    logits = logits_of(learner, variables, test_x)
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
     assert np.isfinite(p).all()
     assert set(np.asarray(p).argmax(axis=1).tolist()) <= set(labels)
     if len(set(labels)) == 1:
@@ -250,8 +268,7 @@ def test_temperature_divides_the_logits():
         learner_of("svm", 8, 4, strengths=(1.0,), temperature=t) for t in (1.0, 2.0)
     )
     one, other = (
-        model.predict(fit(model, x, y)[0], jnp.asarray(test_x)).logits
-        for model in (sharp, flat)
+        logits_of(model, fit(model, x, y)[0], test_x) for model in (sharp, flat)
     )
     np.testing.assert_allclose(one, 2 * other, rtol=1e-6)
 
@@ -260,10 +277,9 @@ def test_temperature_divides_the_logits():
 def test_seeds_side_by_side(kind):
     x, y, *_ = problem(items=30)
     learner = learner_of(kind, 8, 4, strengths=(0.1, 1.0), tolerance=1e-6)
-    data = Data(jnp.asarray(x), jnp.asarray(y, jnp.int32))
-    labeled = pool.add(pool.create(30, 30), jnp.arange(30))
+    data, labeled = Data(x, np.asarray(y, np.int32)), label(np.arange(30), 30, 30)
     keys = jax.random.split(KEY, 2)
-    train = lambda key: learner.fit(key, learner.init(key), data, labeled)[0]
+    train = lambda key: fit_of(learner)(key, data, labeled)[0]
     together = jax.jit(jax.vmap(train))(keys)
     for number, key in enumerate(keys):
         alone = fit(learner, x, y, key=key)[0]

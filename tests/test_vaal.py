@@ -49,11 +49,10 @@ def plain_parts(size, conditioned=False):
     )
 
 
-def batch(conditioned, size=6):
-    keys = jax.random.split(KEY, 4)
-    ranks = [jax.random.normal(key, (size,)) if conditioned else None for key in keys]
-    images = [jax.random.normal(key, (size, SIDE, SIDE, 1)) for key in keys]
-    return _vaal.Batch(*images[:2], *ranks[2:])
+def batch(conditioned, size=6, shape=(SIDE, SIDE, 1)):
+    draw = lambda *shape: np.random.default_rng(0).normal(size=shape).astype("f")
+    ranks = draw(2, size) if conditioned else (None, None)
+    return _vaal.Batch(*draw(2, size, *shape), *ranks)
 
 
 def view_of(x, y, labeled, candidates, available=None, capacity=None, predict=None):
@@ -79,11 +78,19 @@ def refuse(*args):
 # ---- a step
 
 
-@pytest.mark.parametrize("conditioned", [False, True])
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_the_losses_of_a_step(conditioned, reduction):
+@pytest.mark.parametrize(
+    ("made", "shape", "conditioned", "reduction"),
+    [
+        (parts, (SIDE, SIDE, 1), True, "mean"),
+        (functools.partial(plain_parts, 5), (5,), True, "sum"),
+        (functools.partial(plain_parts, 5), (5,), False, "mean"),
+        (functools.partial(plain_parts, 5), (5,), False, "sum"),
+    ],
+    ids=["images", "ranks", "mean", "sum"],
+)
+def test_the_losses_of_a_step(made, shape, conditioned, reduction):
     """Against the formulas, term by term, with the networks called by hand."""
-    vae, adversary = parts(conditioned)
+    vae, adversary = made(conditioned=conditioned)
     options = strategies.VaalOptions(
         kl_weight=0.3,
         kl_reduction=reduction,
@@ -93,7 +100,7 @@ def test_the_losses_of_a_step(conditioned, reduction):
         adversary_optimizer=optax.sgd(0.2),
     )
     init, step = _vaal.make_step(vae, adversary, options)
-    state, b = jax.jit(init)(KEY), batch(conditioned)
+    state, b = jax.jit(init)(KEY), batch(conditioned, shape=shape)
     after, metrics = jax.jit(step)(KEY, state, b)
 
     def objective(params):
@@ -147,16 +154,16 @@ def test_two_steps_of_the_autoencoder_before_one_of_the_discriminator():
         vae_steps=2, optimizer=counting, adversary_optimizer=counting
     )
     init, step = _vaal.make_step(vae, adversary, options)
-    images = jax.random.normal(KEY, (2, 5, 3))
-    state, _ = jax.jit(step)(KEY, init(KEY), _vaal.Batch(*images))
+    images = batch(False, 5, (3,))
+    state, _ = jax.jit(step)(KEY, jax.jit(init)(KEY), images)
     assert int(state.averages) == 4  # both kinds of images in each step
     assert int(state.vae_optimizer[1].count) == 2
     assert int(state.adversary_optimizer[1].count) == 1
 
 
 def test_step_in_a_scan_is_the_step_outside():
-    init, step = _vaal.make_step(*parts(True))
-    b, keys = batch(True), jax.random.split(KEY, 3)
+    init, step = _vaal.make_step(*plain_parts(5, True))
+    b, keys = batch(True, shape=(5,)), jax.random.split(KEY, 3)
     start = jax.jit(init)(KEY)
     together, _ = jax.jit(
         lambda start, b: jax.lax.scan(lambda s, key: step(key, s, b), start, keys)
@@ -217,6 +224,22 @@ def image_strategy(conditioned=False, steps=2, **changes):
     return assemble(*parts(conditioned), steps=steps, **arguments)
 
 
+def vector_view(**changes):
+    """The same pool, each item a vector."""
+    x = np.random.default_rng(0).normal(size=(30, 6)).astype(np.float32)
+    arguments = dict(labeled=np.arange(5), candidates=np.arange(5, 25))
+    return view_of(x, np.zeros(30, np.int32), **(arguments | changes))
+
+
+def vector_strategy(conditioned=False, steps=2, encode=None, **changes):
+    arguments = dict(batch_size=4, prepare=lambda x: x) | changes
+    assemble = strategies.ta_vaal if conditioned else strategies.vaal
+    vae, adversary = plain_parts(6, conditioned)
+    if encode is not None:
+        vae = vae._replace(encode=functools.partial(encode, vae.encode))
+    return assemble(vae, adversary, steps=steps, **arguments)
+
+
 def selector(strategy):
     choose = jax.jit(strategy.select, static_argnums=3)
     return lambda view, k=3: choose(KEY, (), view, k)[0]
@@ -239,27 +262,32 @@ def test_images_to_picks():
     assert sorted(few.indices.tolist()) == [-1, 5, 6]
 
 
+def centred(encode, params, state, x, train):
+    """As batch normalisation: in training mode a vector depends on its batch."""
+    return encode(params, state, x - x.mean(0, keepdims=True) if train else x, train)
+
+
 def test_scores_do_not_depend_on_who_is_scored_together():
-    view = image_view()
-    whole = select(image_strategy(), view).scores
-    parts_of_7 = select(image_strategy(scoring_batch_size=7), view).scores
+    view, made = vector_view(), functools.partial(vector_strategy, encode=centred)
+    whole = select(made(), view).scores
+    parts_of_7 = select(made(scoring_batch_size=7), view).scores
     np.testing.assert_allclose(whole, parts_of_7, rtol=1e-4, atol=1e-5)
     # Unless they are asked to.
-    statistics = strategies.VaalOptions(batch_statistics=True)
-    whole = select(image_strategy(options=statistics), view).scores
-    parts_of_7 = select(
-        image_strategy(options=statistics, scoring_batch_size=7), view
-    ).scores
+    made = functools.partial(
+        made, options=strategies.VaalOptions(batch_statistics=True)
+    )
+    whole = select(made(), view).scores
+    parts_of_7 = select(made(scoring_batch_size=7), view).scores
     assert np.abs(whole - parts_of_7).max() > 1e-4
 
 
 def test_the_number_of_labels_is_not_part_of_the_shape():
     """One compilation, whatever the number of labels and of steps."""
     chex.clear_trace_counter()
-    strategy = image_strategy(steps=strategies.epochs_of(0.5, batch_size=4))
+    strategy = vector_strategy(steps=strategies.epochs_of(0.5, batch_size=4))
     choose = jax.jit(chex.assert_max_traces(strategy.select, n=1), static_argnums=3)
     for number in (3, 5):
-        view = image_view(labeled=np.arange(number), capacity=9)
+        view = vector_view(labeled=np.arange(number), capacity=9)
         acquisition, _ = choose(KEY, (), view, 3)
         assert np.all(np.isfinite(acquisition.scores))
 
@@ -280,10 +308,10 @@ def test_ranks_are_computed_for_each_item_once():
     def predict(x, key=None):
         assert key is None
         jax.debug.callback(lambda x: seen.append(len(x)), x)
-        return Outputs(loss_score=x.astype(jnp.float32).mean((1, 2, 3)))
+        return Outputs(loss_score=x.mean(1))
 
-    strategy = image_strategy(conditioned=True, steps=4)
-    jax.block_until_ready(select(strategy, image_view(predict=predict)).scores)
+    strategy = vector_strategy(conditioned=True, steps=4)
+    jax.block_until_ready(select(strategy, vector_view(predict=predict)).scores)
     assert sorted(seen) == [8, 20]  # the labelled buffer, the candidates
 
 
@@ -291,8 +319,8 @@ def test_the_condition_matters_and_is_bounded():
     def rank(scale, x, key=None):
         return Outputs(loss_score=scale * jnp.arange(1.0, 1 + x.shape[0]))
 
-    choose = selector(image_strategy(True))
-    view = image_view()
+    choose = selector(vector_strategy(True))
+    view = vector_view()
     scores = []
     for scale in (0.0, 1.0, 1e30):
         predict = jax.tree_util.Partial(rank, scale)

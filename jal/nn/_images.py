@@ -81,8 +81,8 @@ def crop_and_flip(
     Raises:
       ValueError: `images` is not of rank 4, or `pad` negative.
 
-    >>> images = jnp.ones((3, 8, 8, 1))
-    >>> crop_and_flip(jax.random.key(0), images, pad=2).shape
+    >>> change = jax.jit(lambda key, images: crop_and_flip(key, images, pad=2))
+    >>> change(jax.random.key(0), jnp.ones((3, 8, 8, 1))).shape
     (3, 8, 8, 1)
 
     Reference: He, Zhang, Ren and Sun, "Deep residual learning for image recognition",

@@ -30,9 +30,9 @@ def from_linen(module: nn.Module, example) -> tuple[Callable, Callable]:
       of the module's own.
 
     >>> init, apply = from_linen(GalCNN(), jnp.zeros((1, 28, 28, 1), jnp.uint8))
-    >>> params, state = init(jax.random.key(0))
-    >>> outputs, _ = apply(params, state, jnp.zeros((2, 28, 28, 1)), None, False)
-    >>> outputs.logits.shape
+    >>> params, state = jax.jit(init)(jax.random.key(0))
+    >>> run = jax.jit(lambda x: apply(params, state, x, None, False)[0])
+    >>> run(jnp.zeros((2, 28, 28, 1))).logits.shape
     (2, 10)
     """
     one_item = lambda leaf: jnp.zeros((1, *leaf.shape[1:]), leaf.dtype)
@@ -140,7 +140,7 @@ class GalCNN(nn.Module):
         `jax.lax.conv_general_dilated`.
 
     >>> init, _ = from_linen(GalCNN(), jnp.zeros((1, 28, 28, 1), jnp.uint8))
-    >>> params, _ = init(jax.random.key(0))
+    >>> params, _ = jax.eval_shape(init, jax.random.key(0))
     >>> sum(leaf.size for leaf in jax.tree.leaves(params))
     513994
 
@@ -322,8 +322,8 @@ class Ranker(nn.Module):
       hidden: units for each map.
 
     >>> maps = [jnp.ones((2, 8, 8, 3)), jnp.ones((2, 4, 4, 5))]
-    >>> variables = Ranker().init(jax.random.key(0), maps)
-    >>> Ranker().apply(variables, maps).shape
+    >>> variables = jax.jit(Ranker().init)(jax.random.key(0), maps)
+    >>> jax.jit(Ranker().apply)(variables, maps).shape
     (2,)
 
     Reference: Yoo and Kweon, "Learning loss for active learning", 2019, section 3.2.
@@ -361,7 +361,7 @@ class ResNet(nn.Module):
 
     >>> network = ResNet(width=4, blocks=(1, 1), ranker=True)
     >>> x = jnp.zeros((2, 8, 8, 1), jnp.uint8)
-    >>> outputs, variables = network.init_with_output(jax.random.key(0), x)
+    >>> outputs, _ = jax.jit(network.init_with_output)(jax.random.key(0), x)
     >>> outputs.logits.shape, outputs.features.shape, outputs.loss_score.shape
     ((2, 10), (2, 8), (2,))
 
@@ -510,7 +510,7 @@ class PlainCNN(nn.Module):
       sd: of each channel, divided by.
 
     >>> x = jnp.zeros((2, 32, 32, 3), jnp.uint8)
-    >>> outputs, _ = PlainCNN().init_with_output(jax.random.key(0), x)
+    >>> outputs, _ = jax.jit(PlainCNN().init_with_output)(jax.random.key(0), x)
     >>> outputs.logits.shape, outputs.features.shape
     ((2, 10), (2, 64))
 
@@ -557,7 +557,7 @@ class VAE(nn.Module):
 
     >>> vae = VAE((28, 28, 1), latent=4, channels=(2, 2, 4, 4))
     >>> x, condition = jnp.zeros((2, 28, 28, 1)), jnp.zeros(2)
-    >>> (mean, _, image), _ = vae.init_with_output(
+    >>> (mean, _, image), _ = jax.jit(vae.init_with_output)(
     ...     {"params": jax.random.key(0), "latent": jax.random.key(1)}, x, condition
     ... )
     >>> mean.shape, image.shape
@@ -651,8 +651,8 @@ class Discriminator(nn.Module):
       hidden: units of each hidden layer.
 
     >>> z, condition = jnp.zeros((5, 32)), jnp.zeros(5)
-    >>> variables = Discriminator().init(jax.random.key(0), z, condition)
-    >>> Discriminator().apply(variables, z, condition).shape
+    >>> variables = jax.jit(Discriminator().init)(jax.random.key(0), z, condition)
+    >>> jax.jit(Discriminator().apply)(variables, z, condition).shape
     (5,)
 
     Reference: Sinha, Ebrahimi and Darrell, "Variational adversarial active learning",
@@ -685,8 +685,9 @@ def from_vae(module: VAE) -> tuple[Callable, Callable, Callable]:
       reconstruction), state), in training mode.
 
     >>> init, encode, apply = from_vae(VAE((28, 28, 1), 2, (1, 1, 1, 1), False))
-    >>> params, state = init(jax.random.key(0))
-    >>> encode(params, state, jnp.zeros((3, 28, 28, 1)), False)[0].shape
+    >>> params, state = jax.jit(init)(jax.random.key(0))
+    >>> run = jax.jit(lambda x: encode(params, state, x, False)[0])
+    >>> run(jnp.zeros((3, 28, 28, 1))).shape
     (3, 2)
     """
 

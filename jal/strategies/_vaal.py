@@ -140,7 +140,7 @@ def make_step(
     ...     Autoencoder(*nn.from_vae(vae)),
     ...     Adversary(*nn.from_discriminator(nn.Discriminator(4), vae)),
     ... )
-    >>> set(init(jax.random.key(0)).adversary)
+    >>> set(jax.eval_shape(init, jax.random.key(0)).adversary)
     {'params'}
 
     Reference: Sinha, Ebrahimi and Darrell, "Variational adversarial active learning",
