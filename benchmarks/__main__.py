@@ -31,7 +31,7 @@ from benchmarks import (
     mc_dropout,
     peers,
 )
-from experiments.runs import commit, processor
+from experiments.common.runs import commit, processor
 
 RESULTS = Path(__file__).parent / "results"
 CASES = {

@@ -136,28 +136,28 @@ def many_seeds(repeats):
 
 def whole_run():
     """BALD on MNIST, T = 48, Gal CNN, all 10,000 test images in every round."""
-    from experiments import cost_sensitive as experiment
+    from experiments.cost_sensitive import protocol as experiment
     from jal import loop
 
-    config = experiment.table1_config(data="mnist", network="gal")
+    config = experiment.TABLE1
     arm = experiment.UNCERTAINTY[0]
     data, num_classes = experiment.load_data(config, None)
-    learner, strategy, cost = experiment.build(config, arm, num_classes, (28, 28, 1))
+    method = experiment.build(config, arm, num_classes, (28, 28, 1))
     key = jax.random.key(0)
     initial = experiment.initial_set(config, key, data, num_classes)
 
     def run(key, data, initial):
         return loop.run(
             key,
-            learner,
-            strategy,
+            method.learner,
+            method.strategy,
             data,
             initial=initial,
             k=config.picks,
             rounds=config.rounds,
-            propose=pool.stream(config.candidates),
-            cost=cost,
-            evaluate=learners.accuracy(learner, batch_size=1000),
+            propose=method.propose,
+            cost=method.cost,
+            evaluate=method.evaluate,
         )
 
     jitted = jax.jit(run, compiler_options=cpu_compiler_options())

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jal import predictive
 from jal.types import Predictive
 
-Acquisition = Callable[[Predictive], jax.Array]
+AcquisitionFunction = Callable[[Predictive], jax.Array]
 
 
 def name_of(scorer: Any) -> str:
@@ -73,7 +73,7 @@ class passes(_Scorer):
     Reference: Gal and Ghahramani, "Dropout as a Bayesian approximation", 2016.
     """
 
-    acquisition: Acquisition
+    acquisition: AcquisitionFunction
     num_samples: int
     masks: str = "shared"
     batch_size: int | None = None
@@ -107,7 +107,7 @@ class deterministic(_Scorer):
     'deterministic(jal.acquisition:margin, None)'
     """
 
-    acquisition: Acquisition
+    acquisition: AcquisitionFunction
     batch_size: int | None = None
 
     def __call__(self, predict, key, x, indices):
@@ -151,7 +151,7 @@ class logits(_Scorer):
     (3,)
     """
 
-    acquisition: Acquisition
+    acquisition: AcquisitionFunction
 
     def __call__(self, predict, key, x, indices):
         """[B] scores of the items."""
@@ -177,7 +177,7 @@ class members(_Scorer):
     uncertainty estimation using deep ensembles", 2017.
     """
 
-    acquisition: Acquisition
+    acquisition: AcquisitionFunction
     batch_size: int | None = None
 
     def __call__(self, predict, key, x, indices):

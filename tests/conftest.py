@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import pytest
@@ -34,3 +35,25 @@ def mnist_tfds_dir(tmp_path_factory):
     made = tmp_path_factory.mktemp("tfds")
     subprocess.run([sys.executable, script, "prepare", data, made, "mnist"], check=True)
     return made
+
+
+class Ended(NamedTuple):
+    """How a command of the experiments ended."""
+
+    status: int
+    output: str
+
+
+@pytest.fixture
+def invoke(capsys):
+    """Runs a command: (the program, arguments...) -> status and all that it printed."""
+
+    def run(program, *arguments):
+        status = 0
+        try:
+            program(list(map(str, arguments)))
+        except SystemExit as end:
+            status = end.code or 0
+        return Ended(status, "".join(capsys.readouterr()))
+
+    return run

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from experiments import min_cost_worlds as worlds
+from experiments.min_cost import worlds
 from jal.cli import _app, _plan
 from jal.mcal import THETAS
 

@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 pytest.importorskip("sklearn")
 
-from experiments import cold_start  # noqa: E402
+from experiments.people import __main__ as commands  # noqa: E402
+from experiments.people import cold_start  # noqa: E402
 
 
 @pytest.fixture
@@ -26,11 +26,8 @@ def blobs(tmp_path):
     return path
 
 
-def _run(*arguments):
-    return CliRunner().invoke(cold_start.app, [str(each) for each in arguments])
-
-
-def test_one_label_of_each_kind_is_enough(blobs, tmp_path):
+@pytest.mark.slow
+def test_one_label_of_each_kind_is_enough(blobs, tmp_path, invoke):
     options = [
         "--seeds",
         3,
@@ -41,8 +38,8 @@ def test_one_label_of_each_kind_is_enough(blobs, tmp_path):
         "--out",
         tmp_path / "new",
     ]
-    result = _run(blobs, *options)
-    assert result.exit_code == 0, result.output
+    result = invoke(commands.program, "cold-start", blobs, *options)
+    assert result.status == 0, result.output
     found = json.loads((tmp_path / "new" / "blobs.json").read_text())
     assert len(found["records"]) == 3 * 2 * len(cold_start.METHODS)
     for record in found["records"]:
@@ -60,9 +57,10 @@ def test_one_label_of_each_kind_is_enough(blobs, tmp_path):
 
 
 @pytest.mark.parametrize("labels", ["0,3", "3,151", "few", ""])
-def test_numbers_of_labels_are_checked(blobs, tmp_path, labels):
-    result = _run(blobs, "--labels", labels, "--items", 150, "--out", tmp_path)
-    assert result.exit_code == 2 and "from 1 to 150" in result.output
+def test_numbers_of_labels_are_checked(blobs, tmp_path, labels, invoke):
+    options = ["--labels", labels, "--items", 150, "--out", tmp_path]
+    result = invoke(commands.program, "cold-start", blobs, *options)
+    assert result.status == 2 and "from 1 to 150" in result.output
 
 
 def test_unknown_methods_are_named():

@@ -6,10 +6,11 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from experiments import cost_sensitive as experiment
-from experiments import report, runs
+from experiments.common import runs
+from experiments.cost_sensitive import __main__ as commands
+from experiments.cost_sensitive import protocol as experiment
+from experiments.cost_sensitive import report
 from jal import cost
 from jal._core import files
 
@@ -20,6 +21,12 @@ def run(arm, folder, seed=0, config=TINY):
     return experiment.run_arm(config, arm, seed, folder)
 
 
+def run_all(config, seeds, folder, **options):
+    arms = [experiment.RANDOM]
+    return runs.run_all(experiment.run_arm, config, arms, seeds, folder, **options)
+
+
+@pytest.mark.slow
 def test_arms_of_a_seed_share_the_initial_set_and_differ_in_their_picks(tmp_path):
     records = {
         arm.name: run(arm, tmp_path / str(number))
@@ -45,6 +52,7 @@ def test_arms_of_a_seed_share_the_initial_set_and_differ_in_their_picks(tmp_path
     assert "accuracy" in report.format_demo(records.values()).lower()
 
 
+@pytest.mark.slow
 def test_spend_is_base_plus_perimeter_of_what_was_bought(tmp_path):
     record = run(experiment.BETAS[0], tmp_path)
     data, num_classes = experiment.load_data(TINY, None)
@@ -61,18 +69,20 @@ def test_spend_is_base_plus_perimeter_of_what_was_bought(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_kept_and_another_protocol_is_refused(tmp_path):
-    first = experiment.run_all(TINY, [experiment.RANDOM], [0, 1], tmp_path, workers=2)
+    first = run_all(TINY, [0, 1], tmp_path, workers=2)
     times = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/record.json")}
     assert [record["seed"] for record in first] == [0, 1] and len(times) == 2
-    again = experiment.run_all(TINY, [experiment.RANDOM], [0, 1], tmp_path)
+    again = run_all(TINY, [0, 1], tmp_path)
     assert again == first
     assert {p: p.stat().st_mtime_ns for p in times} == times
     other = dataclasses.replace(TINY, steps=4)
     with pytest.raises(ValueError, match="another steps; choose another --out"):
-        experiment.run_all(other, [experiment.RANDOM], [0], tmp_path)
+        run_all(other, [0], tmp_path)
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_of_another_protocol_is_refused(tmp_path):
     run(experiment.RANDOM, tmp_path)
     (tmp_path / "record.json").unlink()
@@ -96,14 +106,20 @@ def test_an_unfinished_run_of_another_protocol_is_refused(tmp_path):
         ({"network": "resnet"}, "network='resnet'; allowed are gal, small, digits"),
     ],
 )
-def test_bad_sizes_are_refused_before_anything_is_written(changes, message, tmp_path):
+def test_bad_sizes_are_refused(changes, message):
     config = dataclasses.replace(TINY, **changes)
-    folder = tmp_path / "runs"
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        experiment.run_all(config, [experiment.RANDOM], [0], folder)
-    assert not folder.exists()
+        experiment.check(config, None)
 
 
+def test_sizes_are_looked_at_before_anything_is_written(tmp_path, invoke):
+    out = tmp_path / "out"
+    ended = invoke(commands.program, "table1", "--data", "digits", "--out", out)
+    assert ended.status == 2 and "1000 = 48000" in ended.output, ended.output
+    assert not out.exists()
+
+
+@pytest.mark.slow
 def test_own_data_with_costs(tmp_path):
     rng = np.random.default_rng(0)
     path = tmp_path / "mine.npz"
@@ -134,19 +150,21 @@ def test_results_say_how_they_were_made(tmp_path):
 
 
 @pytest.mark.parametrize("command", ["demo", "table1", "figure1"])
-def test_help_shows_an_example(command):
-    result = CliRunner().invoke(experiment.app, [command, "--help"])
-    assert result.exit_code == 0
+def test_help_shows_an_example(command, invoke):
+    ended = invoke(commands.program, command, "--help")
+    assert ended.status == 0
     assert f"Example: python -m experiments.cost_sensitive {command}" in " ".join(
-        result.output.split()
+        ended.output.split()
     )
 
 
-def test_the_commands_write_tables_and_plots(tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_the_commands_write_tables_and_plots(tmp_path, monkeypatch, invoke):
     """All three commands, with records made up instead of computed."""
     rng = np.random.default_rng(0)
 
-    def made_up(config, arms, seeds, folder, **_):
+    def made_up(run, config, arms, seeds, folder, **_):
+        assert run is experiment.run_arm
         rounds = config.rounds + 1
         evaluated = config.evaluate_rounds or range(rounds)
         return [
@@ -171,17 +189,16 @@ def test_the_commands_write_tables_and_plots(tmp_path, monkeypatch):
             for seed in seeds
         ]
 
-    monkeypatch.setattr(experiment, "run_all", made_up)
+    monkeypatch.setattr(runs, "run_all", made_up)
+    monkeypatch.setattr(experiment, "check", lambda *_: None)
     for command, names in {
         "demo": ["accuracy-by-labels.png", "accuracy-by-cost.png", "demo.json"],
         "table1": ["table1.png", "table1.json"],
         "figure1": ["figure1.png", "figure1-curves.png", "figure1.json"],
     }.items():
         out = tmp_path / command
-        result = CliRunner().invoke(
-            experiment.app, [command, "--seeds", "2", "--out", str(out)]
-        )
-        assert result.exit_code == 0, result.output
+        result = invoke(commands.program, command, "--seeds", 2, "--out", out)
+        assert result.status == 0, result.output
         assert sorted(p.name for p in out.iterdir()) == sorted(names)
         assert "random" in result.output
         for path in out.glob("*.json"):

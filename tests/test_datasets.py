@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import datasets
-from experiments.datasets import ImageData, load
+from experiments.common import datasets
+from experiments.common.datasets import ImageData, load
 
 
 def rows(images, labels):
@@ -81,7 +81,7 @@ def test_docstring_example():
 
 def test_importing_the_module_imports_no_data_package():
     code = (
-        "import sys, experiments.datasets; "
+        "import sys, experiments.common.datasets; "
         "print({'sklearn', 'tensorflow_datasets', 'tqdm', 'jax'} & set(sys.modules))"
     )
     command = [sys.executable, "-c", code]
@@ -300,6 +300,7 @@ def mnist(mnist_tfds_dir):
     return load("mnist", data_dir=mnist_tfds_dir, progress=False)
 
 
+@pytest.mark.slow
 def test_mnist_is_all_there(mnist):
     assert mnist.name == "mnist" and mnist.num_classes == 10 and mnist.costs is None
     assert mnist.images.shape == (60_000, 28, 28, 1)
@@ -312,6 +313,7 @@ def test_mnist_is_all_there(mnist):
     assert np.bincount(mnist.test_labels).tolist() == per_class
 
 
+@pytest.mark.slow
 def test_mnist_images_have_their_labels(mnist):
     # (sum of the pixels, label) of the first ten images of the original training set.
     first = [(27525, 5), (31095, 0), (19443, 4), (17135, 1), (23214, 9)]
@@ -320,6 +322,7 @@ def test_mnist_images_have_their_labels(mnist):
     assert set(first) <= set(zip(sums, mnist.labels.tolist(), strict=True))
 
 
+@pytest.mark.slow
 def test_mnist_equals_the_original_files(mnist):
     folder = Path(__file__).resolve().parents[2] / "shared" / "data" / "mnist"
     if not folder.is_dir():
@@ -360,6 +363,7 @@ def mnist_copy(mnist_tfds_dir, tmp_path):
     return Path(shutil.copytree(folder, tmp_path / "mnist" / folder.name))
 
 
+@pytest.mark.slow
 def test_set_prepared_in_the_wrong_format(mnist_copy, tmp_path):
     info = mnist_copy / "dataset_info.json"
     info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))
@@ -367,6 +371,7 @@ def test_set_prepared_in_the_wrong_format(mnist_copy, tmp_path):
         load("mnist", data_dir=tmp_path)
 
 
+@pytest.mark.slow
 def test_damaged_set(mnist_copy, tmp_path):
     (file,) = mnist_copy.glob("mnist-test*")
     file.write_bytes(file.read_bytes()[:100_000])

@@ -105,7 +105,7 @@ def test_importing_jal_imports_no_optional_library(parts):
 def test_importing_initialises_no_backend():
     """Neither does it fail where there is no device, nor does it take one."""
     code = """
-import jax, jal, experiments.cost_sensitive
+import jax, jal, experiments.cost_sensitive.protocol
 from jal.nn import small_cnn
 try:
     jax.devices()

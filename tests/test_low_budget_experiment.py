@@ -5,13 +5,12 @@ import json
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from experiments import low_budget, runs
-from experiments import low_budget_report as report
-from experiments import low_budget_runs as protocol
-from experiments import low_budget_source as sources
-from experiments.low_budget_runs import Arm, Config
+from experiments.common import runs
+from experiments.low_budget import __main__ as commands
+from experiments.low_budget import protocol, report
+from experiments.low_budget import source as sources
+from experiments.low_budget.protocol import Arm, Config
 
 pytest.importorskip("matplotlib")
 SOURCE = sources.SourceConfig("digits", width=2, blocks=(1,), epochs=2)
@@ -36,6 +35,7 @@ def records(base):
     ]
 
 
+@pytest.mark.slow
 def test_the_source_is_trained_once(base):
     manifest = json.loads((base / "source" / "manifest.json").read_text())
     (_, again), found = sources.train(SOURCE, base / "source", progress=False)
@@ -77,6 +77,7 @@ def test_features_of_ones_own_need_no_manifest(tmp_path):
     np.testing.assert_allclose(read.test_features, whole["test_features"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_features_are_those_that_the_manifest_describes(base, tmp_path):
     folder = base / "features" / "digits"
     read = sources.read(folder)
@@ -122,6 +123,7 @@ def test_truncated_and_missing_features(tmp_path):
         sources.read(tmp_path)
 
 
+@pytest.mark.slow
 def test_records_say_what_was_chosen(records, base):
     target = protocol.load_target(
         Config("digits", **SMALL), base / "features/digits", None
@@ -131,7 +133,7 @@ def test_records_say_what_was_chosen(records, base):
     for record in records:
         bought = np.array(record["initial"] + sum(record["indices"][:-1], []))
         assert len(set(bought.tolist())) == 45 and record["count"] == [15, 25, 35, 45]
-        counts = np.bincount(target.y[bought], minlength=5)
+        counts = np.bincount(target.train_labels[bought], minlength=5)
         assert record["imbalance"][-1] == pytest.approx(counts.std() / counts.mean())
         strengths = np.array(record["fit"]["strength"])[:, None]
         distances = abs(strengths - [[0.001, 0.01, 0.1, 1, 10]]).min(axis=1)
@@ -153,7 +155,8 @@ def test_the_profile_is_that_of_the_paper():
     assert np.all(np.diff(kept) > 0)
 
 
-def test_the_commands_from_end_to_end(records, base, monkeypatch):
+@pytest.mark.slow
+def test_the_commands_from_end_to_end(records, base, monkeypatch, invoke):
     def run_all(run, config, arms, seeds, folder, *, workers, data_dir):
         names = [arm.name for arm in arms]
         assert config.target == "digits" and run is protocol.run_arm
@@ -164,30 +167,32 @@ def test_the_commands_from_end_to_end(records, base, monkeypatch):
         ]
 
     monkeypatch.setattr(runs, "run_all", run_all)
-    invoke = lambda *arguments: CliRunner().invoke(
-        low_budget.app, [*arguments, "--out", str(base)]
-    )
+    run = lambda *arguments: invoke(commands.program, *arguments, "--out", base)
     for command, number in (("balanced", 8), ("imbalanced", 6), ("diversify", 6)):
-        done = invoke(command, "digits", "--seeds", "2")
-        assert done.exit_code == 0, done.output
+        done = run(command, "digits", "--seeds", "2")
+        assert done.status == 0, done.output
         assert "alamp-div is above rand" in done.output
         stored = json.loads((base / f"{command}-digits.json").read_text())
         assert len(stored["summary"]["arms"]) == number
         assert (base / f"{command}-digits-accuracy.png").stat().st_size > 10_000
-    done = invoke("schemes", "digits", "--source-data", "digits")
-    assert done.exit_code == 0, done.output
+    done = run("schemes", "digits", "--source-data", "digits")
+    assert done.status == 0, done.output
     assert "SVM is above" in done.output
     for arguments, message in (
-        (("balanced", "digits", "--methods", "rand,best"), "only of: rand, marg"),
+        (
+            ("balanced", "digits", "--methods", "rand,best"),
+            "no 'best'; allowed are rand, marg",
+        ),
         (("balanced", "digits", "--methods", "marg"), "compared with"),
         (("balanced", "digits", "--scheme", "knn"), "allowed are svm"),
         (("balanced", "digits", "--scheme", "ft"), "needs --source-data"),
         (("balanced", "nowhere"), "is not there"),
     ):
-        failed = invoke(*arguments)
-        assert failed.exit_code == 2 and message in failed.output, failed.output
+        failed = run(*arguments)
+        assert failed.status == 2 and message in failed.output, failed.output
 
 
+@pytest.mark.slow
 def test_fine_tuning_starts_from_the_source(base):
     config = Config(
         "digits", "ft", initial=10, picks=5, rounds=1, epochs=1, batch_size=8,

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import min_cost_worlds as worlds
+from experiments.min_cost import worlds
 from jal import learners, mcal
 from jal._core import files
 from jal.mcal import Model, Predictions, Result, Terms, TrainingPrice, _campaign
@@ -341,7 +341,7 @@ def test_a_round_is_recorded_after_its_predictions(tmp_path, monkeypatch):
 SCRIPT = """
     import os, signal, sys
     import jax, numpy as np
-    from experiments import min_cost_worlds as worlds
+    from experiments.min_cost import worlds
     from jal import mcal
     from jal.mcal import Terms, TrainingPrice
     from jal.session import LabelStore

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import min_cost_worlds as worlds
+from experiments.min_cost import worlds
 from jal import mcal
 from jal.mcal import THETAS, Course, Plan, Terms, TrainingPrice, _plan
 

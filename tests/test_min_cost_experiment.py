@@ -5,12 +5,11 @@ import json
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from experiments import min_cost, runs
-from experiments import min_cost_report as report
-from experiments import min_cost_runs as protocol
-from experiments.min_cost_runs import Config, adaptive, fixed
+from experiments.common import paired, runs
+from experiments.min_cost import __main__ as commands
+from experiments.min_cost import fits, protocol, report, simulation
+from experiments.min_cost.protocol import Config, fixed, mcal
 from jal import nn
 
 pytest.importorskip("matplotlib")
@@ -21,13 +20,14 @@ def records(tmp_path_factory):
     """MCAL at two prices and two fixed batches, on the digits of scikit-learn."""
     folder = tmp_path_factory.mktemp("runs")
     config = Config("digits", max_error=0.2, epochs=4, first_share=0.05)
-    arms = [adaptive("Amazon"), adaptive("Satyam"), fixed(0.1), fixed(0.2)]
+    arms = [mcal("Amazon"), mcal("Satyam"), fixed(0.1), fixed(0.2)]
     return [
         protocol.run_arm(config, arm, 0, folder / str(place))
         for place, arm in enumerate(arms)
     ]
 
 
+@pytest.mark.slow
 def test_records_say_what_was_paid_for_what(records):
     for record in records:
         size = record["num_items"]
@@ -44,17 +44,26 @@ def test_records_say_what_was_paid_for_what(records):
     assert set(records[2]["cost"]) == {"Amazon", "Satyam"}
 
 
-def test_the_commands_from_end_to_end(records, tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_the_commands_from_end_to_end(records, tmp_path, monkeypatch, invoke):
     def run_all(run, config, arms, seeds, folder, *, workers, data_dir):
         assert run is protocol.run_arm and config.data == "digits"
         names = [arm.name for arm in arms]
         return [record for record in records if record["arm"] in names]
 
     monkeypatch.setattr(runs, "run_all", run_all)
-    invoke = lambda *arguments: CliRunner().invoke(min_cost.app, list(arguments))
     out = str(tmp_path)
-    done = invoke("sweep", "--data", "digits", "--batches", "0.1,0.2", "--out", out)
-    assert done.exit_code == 0, done.output
+    done = invoke(
+        commands.program,
+        "sweep",
+        "--data",
+        "digits",
+        "--batches",
+        "0.1,0.2",
+        "--out",
+        out,
+    )
+    assert done.status == 0, done.output
     assert "cheaper than the best fixed batch, Amazon: not resolved" in done.output
     stored = json.loads((tmp_path / "sweep-digits.json").read_text())
     assert stored["command"].startswith("python -m experiments.min_cost")
@@ -65,13 +74,21 @@ def test_the_commands_from_end_to_end(records, tmp_path, monkeypatch):
     assert {"sweep-digits-batches-Amazon.png", "sweep-digits-schemes-Satyam.png"} <= (
         pictures
     )
-    short = invoke("fits", str(tmp_path / "sweep-digits.json"))
-    assert short.exit_code in (0, 2)
-    assert invoke("sweep", "--batches", "x").exit_code == 2
-    assert "shares above 0" in invoke("sweep", "--batches", "0,1").output
-    assert invoke("table2", "--data", "none.npz", "--out", out).exit_code == 2
+    short = invoke(commands.program, "fits", str(tmp_path / "sweep-digits.json"))
+    assert short.status in (0, 2)
+    assert invoke(commands.program, "sweep", "--batches", "x").status == 2
+    assert (
+        "shares above 0" in invoke(commands.program, "sweep", "--batches", "0,1").output
+    )
+    assert (
+        invoke(commands.program, "table2", "--data", "none.npz", "--out", out).status
+        == 2
+    )
     (tmp_path / "bad.json").write_text("[]")
-    assert "not a results file" in invoke("fits", str(tmp_path / "bad.json")).output
+    assert (
+        "not a results file"
+        in invoke(commands.program, "fits", str(tmp_path / "bad.json")).output
+    )
 
 
 def record(arm, seed, *, human=200, trained=100, error=0.01, sizes=(50, 100), **more):
@@ -148,7 +165,7 @@ def test_the_slope_of_training_costs(power, verdict):
     for batch in (0.01, 0.02, 0.04):
         cost = 1e3 * batch**power  # over B^2, whatever B
         batches[batch] = {0: record("batch", 0, sizes=(cost - 1, 1.0))}
-    claim = report._training_slope(batches)
+    (claim,) = paired.claims([report.training_slope(batches)]).values()
     assert claim["verdict"] == verdict
     assert f"batch^{power:.2f}" in claim["text"]
 
@@ -161,17 +178,17 @@ def test_fits_predict_later_rounds():
         counts = np.round(4000 * shares).astype(int)
         errors = np.round(counts * 2 * shares * size**-0.4).astype(int)
         rows.append({"size": int(size), "counts": counts, "errors": errors})
-    table, figure = report.fits(record("batch 0.01", 0) | {"rounds": rows})
+    table, figure = fits.fits(record("batch 0.01", 0) | {"rounds": rows})
     assert set(table["rms"]["plain"]) == {3, 5, 7, 9} and table["later_rounds"] == 3
     assert all(value < 0.1 for value in table["rms"]["plain"].values())
-    assert figure.axes[0].get_xscale() == "log"
+    assert figure().axes[0].get_xscale() == "log"
     with pytest.raises(ValueError, match="has 2 rounds; at least 5"):
-        report.fits(record("batch 0.01", 0) | {"rounds": rows[:2]})
+        fits.fits(record("batch 0.01", 0) | {"rounds": rows[:2]})
 
 
 def test_terms_follow_the_protocol():
     config = Config("fashion_mnist")
-    terms = protocol.terms_of(config, adaptive("Satyam"), 70_000)
+    terms = protocol.terms_of(config, mcal("Satyam"), 70_000)
     assert (terms.num_test, terms.first_batch, terms.price) == (3500, 700, 0.003)
     terms = protocol.terms_of(config, fixed(0.1), 70_000)
     assert (terms.theta_base, terms.first_batch, terms.grid_step) == (
@@ -191,7 +208,7 @@ def test_terms_follow_the_protocol():
 def test_every_network_takes_the_images(name):
     import jax
 
-    module = protocol.NETWORKS[name].make(7, (0.5,), (0.2,))
+    module = protocol.NETWORKS[name].make(7, mean=(0.5,), sd=(0.2,))
     init, apply = nn.from_linen(module, np.zeros((1, 28, 28, 1), np.uint8))
     outputs = jax.eval_shape(
         lambda key: apply(*init(key), np.zeros((2, 28, 28, 1), np.uint8))[0],
@@ -200,12 +217,11 @@ def test_every_network_takes_the_images(name):
     assert outputs.logits.shape == (2, 7)
 
 
-def test_one_world_in_the_command(tmp_path, monkeypatch):
-    monkeypatch.setattr(min_cost, "LIMIT_WORLDS", {})
-    done = CliRunner().invoke(
-        min_cost.app, ["simulate", "--number", "2", "--out", str(tmp_path)]
-    )
-    assert done.exit_code == 0, done.output
+@pytest.mark.slow
+def test_one_world_in_the_command(tmp_path, monkeypatch, invoke):
+    monkeypatch.setattr(simulation, "LIMIT_WORLDS", {})
+    done = invoke(commands.program, "simulate", "--number", 2, "--out", tmp_path)
+    assert done.status == 0, done.output
     stored = json.loads((tmp_path / "simulate.json").read_text())
     assert len(stored["worlds"]) == 8
     assert (tmp_path / "simulate.png").exists()

@@ -4,9 +4,12 @@ import math
 import numpy as np
 import pytest
 
-from experiments import analysis, report
-from experiments.analysis import labels_to_reach, spend_to_reach
-from jal import plots
+from experiments.cost_sensitive import figure1, report, table1
+from experiments.cost_sensitive.curves import (
+    curves,
+    labels_to_reach,
+    spend_to_reach,
+)
 
 
 def run(arm="random", seed=0, accuracy=(), count=None, spend=None, **observed):
@@ -83,7 +86,7 @@ def reaching(arm, seed, labels, last=100):
 
 def table(**labels):
     """table1 of arms with the labels to the target by seed; "-" is a missing run."""
-    return analysis.table1(
+    return table1.summarize(
         [
             reaching(arm, seed, value)
             for arm, values in labels.items()
@@ -122,13 +125,13 @@ def test_the_three_readings():
     curve = [0.5, 0.91, 0.7, 0.88, 0.96, 0.96, 0.96]
     random = [0.5, 0.7, 0.7, 0.7, 0.8, 1.0, 1.0]
     records = [run("random", accuracy=random), run("bald", accuracy=curve)]
-    arms = analysis.table1(records)["arms"]
+    arms = table1.summarize(records)["arms"]
     # Running means of 3: bald .705 .703 .83 .847 .933 .96, random 0.733 0.833 0.933.
-    labels = {name: arms["bald"][name]["labels"][0] for name in analysis.READINGS}
+    labels = {name: arms["bald"][name]["labels"][0] for name in table1.READINGS}
     assert labels == pytest.approx(
         {"raw": 30, "interpolated": 20 + 10 * 0.4 / 0.41, "smoothed": 60}
     )
-    labels = {name: arms["random"][name]["labels"][0] for name in analysis.READINGS}
+    labels = {name: arms["random"][name]["labels"][0] for name in table1.READINGS}
     assert labels == pytest.approx({"raw": 70, "interpolated": 65, "smoothed": 70})
     assert arms["bald"]["smoothed"]["ratio"] == pytest.approx([6 / 7])
 
@@ -258,12 +261,12 @@ def test_strategies_are_compared_within_seeds():
 
 def test_records_are_checked():
     with pytest.raises(ValueError, match="'random', seed 0 occurs twice"):
-        analysis.table1([run(accuracy=[1.0]), run(accuracy=[1.0])])
+        table1.summarize([run(accuracy=[1.0]), run(accuracy=[1.0])])
     with pytest.raises(
         ValueError, match="'random', seed 0: lengths differ: .*'count': 1"
     ):
-        analysis.table1([run(accuracy=[0.5, 1.0], count=[20])])
-    for summarize in (analysis.table1, analysis.figure1):
+        table1.summarize([run(accuracy=[0.5, 1.0], count=[20])])
+    for summarize in (table1.summarize, figure1.summarize):
         with pytest.raises(ValueError, match="no run of an arm"):
             summarize([run("margin", accuracy=[1.0])])
 
@@ -310,12 +313,12 @@ def world(*, noise=1.0, bias=-5.0, without=(), seeds=3, **changed):
 
 
 def verdicts(records, rounds=(2, 4)):
-    result = analysis.figure1(records, rounds)["verdicts"]
+    result = figure1.summarize(records, rounds)["verdicts"]
     return {letter: verdict["verdict"] for letter, verdict in result.items()}
 
 
 def test_costs_and_accuracies_by_hand():
-    moment = analysis.figure1(world(), (2, 4))["rounds"][0]
+    moment = figure1.summarize(world(), (2, 4))["rounds"][0]
     assert (moment["requested"], moment["used"], moment["labels"]) == (2, 2, 40)
     cell = moment["arms"]["mean_std beta=0.0"]
     assert cell["seeds"] == [0, 1, 2]
@@ -337,20 +340,20 @@ def test_costs_and_accuracies_by_hand():
 
 def test_the_crossover_is_interpolated():
     # Cost differences a round: 30, 15, -5, ...; 15 / 20 of the way from 0.1 to 0.2.
-    assert analysis.figure1(world(), [2])["rounds"][0]["crossover"] == pytest.approx(
+    assert figure1.summarize(world(), [2])["rounds"][0]["crossover"] == pytest.approx(
         0.175
     )
     at_once = world(**{"b0.1": (100.0, 0.9, 0.9)}, noise=0)
-    assert analysis.figure1(at_once, [2])["rounds"][0]["crossover"] == 0.1
+    assert figure1.summarize(at_once, [2])["rounds"][0]["crossover"] == 0.1
     dear = [f"mean_std beta=0.{i}" for i in range(2)]
-    cheap = analysis.figure1(world(without=dear), [2])
+    cheap = figure1.summarize(world(without=dear), [2])
     assert cheap["rounds"][0]["crossover"] is None
-    alone = analysis.figure1(world(without=["random"]), [2])
+    alone = figure1.summarize(world(without=["random"]), [2])
     assert alone["rounds"][0]["crossover"] is None
 
 
 def test_bias_by_part_of_the_run():
-    first, second = analysis.figure1(world(), (2, 4))["bias"]
+    first, second = figure1.summarize(world(), (2, 4))["bias"]
     assert first["rounds"] == [0, 2] and second["rounds"] == [2, 4]
     # Rounds 0 and 1: -5 and -4; the seeds add 1, -1 and 0.
     assert first["mean"] == pytest.approx(-4.5)
@@ -358,7 +361,7 @@ def test_bias_by_part_of_the_run():
     half = 4.302653 / 3**0.5
     assert first["interval"] == pytest.approx([-4.5 - half, -4.5 + half])
     assert first["relative"] == pytest.approx(-0.09)
-    assert analysis.figure1(world(without=["learned beta=0.3"]), (2, 4))["bias"] == []
+    assert figure1.summarize(world(without=["learned beta=0.3"]), (2, 4))["bias"] == []
 
 
 def test_every_claim_holds_in_a_world_made_for_it():
@@ -432,13 +435,13 @@ def test_claims_without_their_arms_are_not_tried(without, letters):
     assert {letter for letter in judged if judged[letter] == "not tried"} == set(
         letters
     )
-    assert report.format_figure1(analysis.figure1(records, (2, 4)))
+    assert figure1.format_summary(figure1.summarize(records, (2, 4)))
 
 
 def test_one_seed_resolves_nothing():
     judged = verdicts(world(seeds=1))
     assert set(judged.values()) == {"not resolved"}
-    cell = analysis.figure1(world(seeds=1), [4])["rounds"][0]["arms"]["random"]["cost"]
+    cell = figure1.summarize(world(seeds=1), [4])["rounds"][0]["arms"]["random"]["cost"]
     assert cell["sd"] is None and cell["interval"] is None
 
 
@@ -451,33 +454,33 @@ def test_a_bias_that_was_not_recorded():
 
 def test_differences_use_the_seeds_of_both():
     records = [r for r in world() if r["arm"] != "random" or r["seed"] < 2]
-    cell = analysis.figure1(records, [4])["rounds"][0]["arms"]["mean_std beta=0.0"]
+    cell = figure1.summarize(records, [4])["rounds"][0]["arms"]["mean_std beta=0.0"]
     assert cell["cost"]["n"] == 3 and cell["cost_vs_random"]["n"] == 2
     apart = [r for r in world() if (r["arm"] == "random") == (r["seed"] == 0)]
     assert verdicts(apart)["d"] == "not tried"
 
 
 def test_rounds_that_are_not_in_the_data():
-    summary = analysis.figure1(world())
+    summary = figure1.summarize(world())
     assert [moment["used"] for moment in summary["rounds"]] == [4, 4]
     assert summary["verdicts"]["e"]["verdict"] == "not tried"
-    text = report.format_figure1(summary)
+    text = figure1.format_summary(summary)
     assert "After 4 rounds (60 labels); 98 rounds were asked for:" in text
     # Round 3 was not evaluated; round 4 not in one of the runs.
-    assert analysis.figure1(world(), [3])["rounds"][0]["used"] == 2
+    assert figure1.summarize(world(), [3])["rounds"][0]["used"] == 2
     records = world()
     records[0]["accuracy"][4] = None
-    assert analysis.figure1(records, [4])["rounds"][0]["used"] == 2
+    assert figure1.summarize(records, [4])["rounds"][0]["used"] == 2
     with pytest.raises(ValueError, match="no round up to 0 was evaluated"):
         records[0]["accuracy"][0] = None
-        analysis.figure1(records, [0])
+        figure1.summarize(records, [0])
     with pytest.raises(ValueError, match="rounds is empty"):
-        analysis.figure1(records, [])
-    assert len(analysis.figure1(world(), (4, 4))["rounds"]) == 1
+        figure1.summarize(records, [])
+    assert len(figure1.summarize(world(), (4, 4))["rounds"]) == 1
 
 
 def test_evidence_holds_the_numbers():
-    found = analysis.figure1(world(), (2, 4))["verdicts"]
+    found = figure1.summarize(world(), (2, 4))["verdicts"]
     assert "after 2 rounds +30.0 [" in found["d"]["evidence"]
     assert "beta = 0.17" in found["d"]["evidence"]
     assert "cheapest such is beta = 0.4, cost -30.0 [" in found["c"]["evidence"]
@@ -491,7 +494,7 @@ def test_evidence_holds_the_numbers():
 
 def test_summaries_are_json():
     for summary in (
-        analysis.figure1(world(), (2, 4)),
+        figure1.summarize(world(), (2, 4)),
         table(random=[50, None], bald=[30, None], mean_std=["-", 40]),
     ):
         assert json.loads(json.dumps(summary, allow_nan=False)) == summary
@@ -517,7 +520,7 @@ def tables(text):
 
 
 def test_table1_as_text():
-    text = report.format_table1(
+    text = table1.format_summary(
         table(
             random=[50, 40, None],
             bald=[40, 30, 60],
@@ -549,7 +552,7 @@ def test_table1_as_text():
 
 
 def test_figure1_as_text():
-    text = report.format_figure1(analysis.figure1(world(), (2, 4)))
+    text = figure1.format_summary(figure1.summarize(world(), (2, 4)))
     halfway, end = tables(text)
     assert halfway[2] == ["random", "3", "200 ± 0", "", "90.00 ± 0.00", ""]
     assert halfway[3][:4] == [
@@ -605,19 +608,19 @@ def test_curves_average_what_was_spent():
         run("bald", 1, [0.5, None, 0.9], spend=[1.0, 3.0, 5.0]),
         run("bald", 0, [0.4, 0.6, 0.8], spend=[2.0, 3.0, 10.0]),
     ]
-    x, y = analysis.curves(records)["bald"]
+    x, y = curves(records)["bald"]
     np.testing.assert_array_equal(x, [20, 30, 40])
     np.testing.assert_array_equal(y, [[0.4, 0.6, 0.8], [0.5, np.nan, 0.9]])
-    x, _ = analysis.curves(records, "spend")["bald"]
+    x, _ = curves(records, "spend")["bald"]
     np.testing.assert_array_equal(x, [0, 1.5, 6])
     with pytest.raises(ValueError, match="against='time'"):
-        analysis.curves(records, "time")
+        curves(records, "time")
     with pytest.raises(ValueError, match="different numbers of rounds"):
-        analysis.curves([*records, run("bald", 2, [0.5])])
+        curves([*records, run("bald", 2, [0.5])])
 
 
 def test_points_of_figure_1():
-    panels = analysis.figure1(world(), (2, 4))["points"]
+    panels = figure1.summarize(world(), (2, 4))["points"]
     assert list(panels) == ["after 2 rounds (40 labels)", "after 4 rounds (60 labels)"]
     cost, accuracy = panels["after 4 rounds (60 labels)"][
         "mean_std, known cost, beta=0.5"
@@ -625,7 +628,7 @@ def test_points_of_figure_1():
     assert cost == pytest.approx([240, 244, 236])
     assert accuracy == pytest.approx([0.94, 0.9405, 0.9395])
     assert "mean_std, learned cost, beta=0.3" in panels["after 2 rounds (40 labels)"]
-    figure = plots.cost_accuracy(panels)
+    figure = report.cost_accuracy(panels)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "random",
         "mean_std, known cost, β as labelled",

@@ -1,14 +1,13 @@
 import json
 
-import jax
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from experiments import runs, task_aware
-from experiments import task_aware_report as report
-from experiments import task_aware_runs as experiment
-from experiments.task_aware_runs import ARMS, PROFILES, Config
+from experiments.common import runs
+from experiments.task_aware import __main__ as commands
+from experiments.task_aware import protocol as experiment
+from experiments.task_aware import report
+from experiments.task_aware.protocol import ARMS, PROFILES, Config
 from jal import loop, strategies
 from jal.loop import _drive
 
@@ -48,6 +47,7 @@ def finished(images, tmp_path_factory):
     return config, folder, experiment.run_arm(config, ARMS["TA-VAAL"], 0, folder)
 
 
+@pytest.mark.slow
 def test_a_run_says_what_it_chose(finished):
     config, folder, record = finished
     assert json.loads((folder / "record.json").read_text()) == record
@@ -64,6 +64,7 @@ def test_a_run_says_what_it_chose(finished):
     assert len(record["accuracy"]) == 3 and np.isfinite(record["accuracy"]).all()
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_run_again(finished, monkeypatch):
     config, folder, record = finished
     monkeypatch.setattr(
@@ -77,6 +78,7 @@ def test_a_finished_run_is_not_run_again(finished, monkeypatch):
     assert records == [record]
 
 
+@pytest.mark.slow
 def test_a_plain_network_on_the_same_labels(finished, tmp_path):
     config, _, record = finished
     choices = ((0, tuple(record["initial"]), tuple(map(tuple, record["indices"]))),)
@@ -94,8 +96,7 @@ def test_initial_sets_are_shared_and_differ_by_seed(images):
     config = experiment.protocol(images, full=False, **TINY)
     data, _ = experiment.load_data(config, None)
     sets = [
-        experiment.initial_set(config, jax.random.key(seed), data).tolist()
-        for seed in (0, 0, 1)
+        runs.random_items(seed, data, config.initial).tolist() for seed in (0, 0, 1)
     ]
     assert sets[0] == sets[1] != sets[2]
     assert len(set(sets[0])) == 8
@@ -144,55 +145,54 @@ def test_the_published_setting():
 )
 def test_protocols_that_contradict_themselves(changes, message):
     with pytest.raises(ValueError, match=message):
-        experiment.check_config(Config(**changes))
+        experiment.check(Config(**changes), None)
 
 
 # --- the command line -----------------------------------------------------------------
 
 
-def invoke(*arguments):
-    return CliRunner().invoke(task_aware.app, list(map(str, arguments)))
-
-
-def test_every_command_shows_an_example():
+def test_every_command_shows_an_example(invoke):
     for command in ("figure2", "figure3", "ablation", "analysis", "smoke"):
-        result = invoke(command, "--help")
+        result = invoke(commands.program, command, "--help")
         assert "python -m experiments.task_aware " + command in result.output
 
 
-def test_bad_arguments_are_named_before_anything_runs(tmp_path, images):
+def test_bad_arguments_are_named_before_anything_runs(tmp_path, images, invoke):
     for arguments, message in (
         (("figure2", "--methods", "vaal"), "there is no 'vaal'; allowed are random"),
-        (("figure2", "--methods", "VAAL, VAAL"), "each method only once"),
+        (("figure2", "--methods", "VAAL, VAAL"), "each only once"),
         (("figure3", "--profile", "z"), "profile='z'"),
         (("figure2", "--data", images), "lower them"),
         (("analysis", tmp_path / "none.json"), "No such file"),
     ):
         out = () if arguments[0] == "analysis" else ("--out", tmp_path / "out")
-        result = invoke(*arguments, *out)
-        assert result.exit_code == 2 and message in result.output
+        result = invoke(commands.program, *arguments, *out)
+        assert result.status == 2 and message in result.output
     assert not (tmp_path / "out").exists()
 
 
-def test_images_of_another_size(tmp_path):
+def test_images_of_another_size(tmp_path, invoke):
     part = np.zeros((4, 8, 8), np.uint8), np.arange(4)
     names = "images", "labels", "test_images", "test_labels"
     path = tmp_path / "small.npz"
     np.savez(path, **dict(zip(names, part * 2, strict=True)))
-    result = invoke("figure2", "--data", path, "--out", tmp_path / "out")
-    assert result.exit_code == 2 and "8x8 pixels; 28x28 or 32x32" in result.output
+    result = invoke(
+        commands.program, "figure2", "--data", path, "--out", tmp_path / "out"
+    )
+    assert result.status == 2 and "8x8 pixels; 28x28 or 32x32" in result.output
 
 
-def test_other_files_are_not_results(tmp_path):
+def test_other_files_are_not_results(tmp_path, invoke):
     path = tmp_path / "x.json"
     for text in ("{", "[]", "{}", '{"config": {"color": 1}, "records": []}'):
         path.write_text(text)
-        result = invoke("analysis", path)
-        assert result.exit_code == 2
+        result = invoke(commands.program, "analysis", path)
+        assert result.status == 2
         assert "is not a results file of experiments.task_aware" in result.output
 
 
-def test_a_comparison_and_its_analysis(finished, tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_a_comparison_and_its_analysis(finished, tmp_path, monkeypatch, invoke):
     config, _, record = finished
     records = [
         {**record, "seed": seed, "arm": arm, "accuracy": [0.1, 0.2, value]}
@@ -200,19 +200,19 @@ def test_a_comparison_and_its_analysis(finished, tmp_path, monkeypatch):
         for arm, value in (("random", 0.3 + seed / 100), ("TA-VAAL", 0.5))
     ]
     monkeypatch.setattr(runs, "run_all", lambda *_, **__: records)
-    monkeypatch.setattr(task_aware, "protocol", lambda *_, **__: config)
+    monkeypatch.setattr(experiment, "protocol", lambda *_, **__: config)
     methods = "--methods", "random,TA-VAAL"
-    result = invoke("figure2", *methods, "--out", tmp_path)
-    assert result.exit_code == 0, result.output
+    result = invoke(commands.program, "figure2", *methods, "--out", tmp_path)
+    assert result.status == 0, result.output
     path = tmp_path / "figure2-images.json"
     content = json.loads(path.read_text())
     assert content["records"] == records and "commit" in content
     figures = {"accuracy", "class-entropy", "discriminator"}
     made = {file.name for file in tmp_path.glob("*.png")}
     assert made == {f"figure2-images-{name}.png" for name in figures}
-    shown = invoke("analysis", path, "--out", tmp_path / "again")
-    assert shown.exit_code == 0, shown.output
-    assert shown.output.split("wrote")[0] in result.output
+    shown = invoke(commands.program, "analysis", path, "--out", tmp_path / "again")
+    assert shown.status == 0, shown.output
+    assert shown.output.split("\nwrote")[0] in result.output
     assert len(list((tmp_path / "again").glob("*.png"))) == 3
 
 

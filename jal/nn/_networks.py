@@ -172,11 +172,8 @@ class GalCNN(nn.Module):
             x = nn.relu(x)
         x = max_pool(x, 2)
         x = x.reshape(x.shape[0], -1)
-        first, second = self.rates
-        hidden, last = (
-            DropoutDense(self.dense, first),
-            DropoutDense(self.outputs or 1, second),
-        )
+        hidden = DropoutDense(self.dense, self.rates[0])
+        last = DropoutDense(self.outputs or 1, self.rates[1])
         if train or not stochastic:
             features = nn.relu(hidden(x, train=train, stochastic=stochastic))
             y = last(features, train=train, stochastic=stochastic)

@@ -1,0 +1,1 @@
+"""What the experiments share: options, runs, comparisons by seed, figures, data."""

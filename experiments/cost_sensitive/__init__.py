@@ -1,0 +1,1 @@
+"""Cost-sensitive active learning: Bernatchez et al. (2022)."""

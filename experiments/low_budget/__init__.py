@@ -1,0 +1,1 @@
+"""Few labels over frozen features: Aggarwal et al. (2022)."""

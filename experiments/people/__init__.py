@@ -1,0 +1,1 @@
+"""Simulated people: a month of labelling, and the first labels."""

@@ -1,0 +1,1 @@
+"""Task-aware active learning: Kim et al. (2020)."""
