@@ -6,6 +6,8 @@
 - `label`: Labels a whole pool: some items by people, the others by a model.
 - `ask`: Labels a whole pool with people, over days: says which items wait for an
   answer.
+- `ask_session`: Labels the whole pool of a session: `ask` with its learner, trained
+  from scratch.
 - `read_profile`: Reads measured errors from a CSV file.
 - `session_profile`: The errors of the models that chose the batches of a session.
 - `plan_profile`: Fits the laws to a profile and searches with what they predict:
@@ -48,7 +50,16 @@
 """
 
 from jal.mcal._campaign import Model, Policy, Predictions, Result, Round
-from jal.mcal._label import FOLDER, adaptive, ask, fixed_batch, from_learner, label
+from jal.mcal._label import (
+    CSV_FILE,
+    FOLDER,
+    adaptive,
+    ask,
+    ask_session,
+    fixed_batch,
+    from_learner,
+    label,
+)
 from jal.mcal._laws import (
     ErrorLaw,
     error_profile,
@@ -90,12 +101,13 @@ from jal.mcal._profile import (
 
 # fmt: off
 __all__ = [
-    "adaptive", "advance", "ask", "Course", "error_profile", "error_rates", "ErrorLaw",
-    "fit_law", "fixed_batch", "FOLDER", "from_learner", "grid", "label",
-    "machine_share", "Model", "Outlook", "outlook", "Plan", "plan", "plan_profile",
-    "Policy", "predict_errors", "Predictions", "price_from_seconds", "price_of_batches",
-    "price_of_rounds", "price_of_training", "Profile", "read_profile", "Result",
-    "rising", "Round", "search", "session_profile", "shares_of_test", "spread_rounds",
-    "Terms", "THETAS", "TrainingPrice", "upper_bound", "usual_terms",
+    "adaptive", "advance", "ask", "ask_session", "Course", "CSV_FILE", "error_profile",
+    "error_rates", "ErrorLaw", "fit_law", "fixed_batch", "FOLDER", "from_learner",
+    "grid", "label", "machine_share", "Model", "Outlook", "outlook", "Plan", "plan",
+    "plan_profile", "Policy", "predict_errors", "Predictions", "price_from_seconds",
+    "price_of_batches", "price_of_rounds", "price_of_training", "Profile",
+    "read_profile", "Result", "rising", "Round", "search", "session_profile",
+    "shares_of_test", "spread_rounds", "Terms", "THETAS", "TrainingPrice",
+    "upper_bound", "usual_terms",
 ]
 # fmt: on

@@ -293,13 +293,9 @@ class Campaign:
                     f"models[{run.name!r}].train returned {field} of shape {shape}; "
                     f"expected {labels.shape}, one for each item of the pool"
                 )
-        size = len(run.order)
+        size, right = len(run.order), predictions.labels[test] == labels[test]
         counts, errors = measured_errors(
-            self.terms,
-            size,
-            self.thetas,
-            predictions.margin[test],
-            predictions.labels[test] == labels[test],
+            self.terms, size, self.thetas, predictions.margin[test], right
         )
         row = Round(run.name, len(run.rounds), size, float(predictions.seconds))
         self._predictions[row.model, row.number] = predictions
@@ -319,13 +315,8 @@ class Campaign:
 
     def _machine(self, row: Round) -> tuple[float, int]:
         """What the model may label by what was measured: theta, and how many items."""
-        theta, machine = _may_label(
-            self.terms,
-            np.asarray([row.size]),
-            np.asarray(row.counts),
-            np.asarray(row.errors),
-            np.asarray(self.thetas),
-        )
+        measured = map(np.asarray, (row.size, row.counts, row.errors, self.thetas))
+        theta, machine = _may_label(self.terms, *measured)
         return float(theta[0]), int(machine[0])
 
     def _finish(self, winner: _Run) -> Waits:
@@ -413,9 +404,9 @@ class Campaign:
 
 
 @functools.partial(jax.jit, static_argnames="terms")
-def _may_label(terms: Terms, sizes, counts, errors, thetas):
+def _may_label(terms: Terms, size, counts, errors, thetas):
     rate, _ = _laws.error_rates(counts, errors)
-    return _plan.machine_share(terms, sizes, rate[None], thetas)
+    return _plan.machine_share(terms, size[None], rate[None], thetas)
 
 
 def _write(folder: Path, result: Result) -> None:

@@ -26,10 +26,10 @@ from jal.mcal._campaign import ROUNDS_FILE, Campaign, Model, Policy, Predictions
 from jal.mcal._plan import THETAS, Terms
 from jal.mcal._prices import TrainingPrice
 from jal.mcal._profile import Profile, plan_profile
-from jal.session import STORE_FILE, Batch, LabelStore
+from jal.session import MODEL, STORE_FILE, Batch, LabelStore, Session, names_of
 from jal.types import Data, Learner
 
-FOLDER = "mcal"
+FOLDER, CSV_FILE = "mcal", "labels.csv"
 REFUSED_FILE = "refused.jsonl"
 _OLD_FILE = "labels.jsonl"
 
@@ -303,7 +303,8 @@ def ask(
     already are used and not asked for again. Items that people skipped, or are divided
     about, count as answered and train nothing.
 
-    Beside the store, the folder `mcal` receives what `label` writes.
+    The folder `mcal` beside the store receives what `label` writes, and at last
+    `labels.csv`: index, name, label and by whom.
 
     Args:
       key: PRNG key of the test set and the first batch.
@@ -316,8 +317,8 @@ def ask(
       config: what else identifies the run, as JSON.
 
     Returns:
-      `Batch` of the items that wait, most wanted first, with minus their margin as
-      scores; or `Result`, when everything is labelled.
+      `Batch` of the items [K] that wait, most wanted first, with minus their margin as
+      scores [K]; or `Result`, when everything is labelled.
 
     Raises:
       ValueError: terms out of range or of another pool, a different or damaged run in
@@ -355,7 +356,65 @@ def ask(
     campaign = Campaign(key, models, terms, thetas, policy, book, folder)
     for request in campaign.run():
         return _batch_of(store, book.waiting(request), k)
+    rows = [
+        (item, name, store.classes[label], "people" if is_human else MODEL)
+        for item, (name, label, is_human) in enumerate(
+            zip(names_of(store), *campaign.result[:2], strict=True)
+        )
+        if label >= 0
+    ]
+    head = ("index", "name", "label", "by")
+    files.write_table(folder / CSV_FILE, [head, *rows])
     return campaign.result
+
+
+def ask_session(
+    session: Session,
+    terms: Terms,
+    price: TrainingPrice | float,
+    *,
+    k: int | None = None,
+) -> Batch | Result:
+    """Labels the whole pool of a session: `ask` with its learner, trained from scratch.
+
+    Args:
+      session: whose learner labels; tell it the answers.
+      terms: what is to be labelled and at what price.
+      price: of a training, or USD per hour of the machine it is measured on.
+      k: K, the most items to be returned; None for all that wait.
+
+    Returns:
+      `Batch` of the items [K] that wait; or `Result`, when everything is labelled.
+
+    Raises:
+      ValueError: as of `ask`.
+
+    >>> import tempfile
+    >>> from jal import strategies
+    >>> from jal.session import Recipe
+    >>> from jal.types import Outputs
+    >>> learner = Learner(
+    ...     lambda key: jnp.zeros(()),
+    ...     lambda key, v, data, pool: (v, {}),
+    ...     lambda v, x, key=None: Outputs(logits=jnp.stack([x, -x], axis=1) + v),
+    ... )
+    >>> session = Session.create(
+    ...     tempfile.mkdtemp(),
+    ...     np.linspace(-1, 1, 60).astype(np.float32),
+    ...     Recipe(learner, strategies.random()),
+    ...     classes=("high", "low"),
+    ... )
+    >>> terms = _plan.usual_terms(60, 0.04, num_test=20)
+    >>> batch = ask_session(session, terms, TrainingPrice(per_image=1e-3), k=12)
+    >>> batch.purpose, len(batch.indices)
+    ('test', 12)
+
+    Reference: Qiu, Chintalapudi and Govindan, "MCAL: minimum cost human-machine active
+    labeling", 2023, algorithm 1.
+    """
+    key, train_key = jax.random.split(jax.random.key(session.store.facts["seed"]))
+    train = from_learner(train_key, session.recipe.learner, session.x)
+    return ask(key, {"model": Model(train, price)}, session.store, terms, k=k)
 
 
 def _batch_of(store: LabelStore, items: np.ndarray, k: int | None) -> Batch:
