@@ -192,6 +192,8 @@ class Facts(NamedTuple):
         it is 0 for every item; "loss_score"; or "two models".
       low: the least score.
       high: the greatest, in terms of C classes.
+      formula: in a line, of the mean p, whose two highest are p_1 and p_2, and of the
+        passes; H is the entropy.
       reference: who thought of it.
     """
 
@@ -199,16 +201,35 @@ class Facts(NamedTuple):
     needs: str
     low: str
     high: str
+    formula: str
     reference: str
 
 
 FACTS = (
-    Facts(entropy, "logits", "0", "ln C", "Gal et al. 2017"),
-    Facts(bald, "logits, S >= 2", "0", "ln C", "Houlsby et al. 2011"),
-    Facts(mean_std, "logits, S >= 2", "0", "1/2", "Gal et al. 2017"),
-    Facts(margin, "logits", "0", "1", "Scheffer et al. 2001"),
-    Facts(least_confidence, "logits", "0", "1 - 1/C", "Lewis and Gale 1994"),
-    Facts(variation_ratio, "logits, S >= 2", "0", "1 - 1/C", "Gal et al. 2017"),
-    Facts(predicted_loss, "loss_score", "-inf", "inf", "Yoo and Kweon 2019"),
-    Facts(shift, "two models", "-1", "1", "Aggarwal et al. 2022"),
+    Facts(entropy, "logits", "0", "ln C", "H[mean p]", "Gal et al. 2017"),
+    Facts(
+        *(bald, "logits, S >= 2", "0", "ln C"),
+        *("H[mean p] - mean H[p]", "Houlsby et al. 2011"),
+    ),
+    Facts(
+        *(mean_std, "logits, S >= 2", "0", "1/2"),
+        *("mean over c of the std of p_c", "Gal et al. 2017"),
+    ),
+    Facts(margin, "logits", "0", "1", "1 - (p_1 - p_2)", "Scheffer et al. 2001"),
+    Facts(
+        *(least_confidence, "logits", "0", "1 - 1/C"),
+        *("1 - p_1", "Lewis and Gale 1994"),
+    ),
+    Facts(
+        *(variation_ratio, "logits, S >= 2", "0", "1 - 1/C"),
+        *("1 - votes for the mode / S", "Gal et al. 2017"),
+    ),
+    Facts(
+        *(predicted_loss, "loss_score", "-inf", "inf"),
+        *("loss_score as it is", "Yoo and Kweon 2019"),
+    ),
+    Facts(
+        *(shift, "two models", "-1", "1"),
+        *("(g' - g) / (g' + g)", "Aggarwal et al. 2022"),
+    ),
 )

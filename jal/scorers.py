@@ -46,7 +46,7 @@ class _Scorer:
     """What scorers have in common: a `repr` without the addresses of functions."""
 
     def __repr__(self):
-        values = (getattr(self, field.name) for field in dataclasses.fields(self))
+        values = vars(self).values()  # in the order of the fields
         shown = (name_of(value) if callable(value) else str(value) for value in values)
         return f"{type(self).__name__}({', '.join(shown)})"
 

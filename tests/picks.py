@@ -1,9 +1,8 @@
 """What jal picks, run by run: `python tests/picks.py FILE.json [PART ...]` records it.
 
 `picks.json` was recorded before the modules became packages, with the version of jax
-that it names. `test_picks.py` makes the quick parts again; `demo` and `stream` (T = 48
-rounds of a stream with known and learned costs, for which TFDS_DATA_DIR must hold
-MNIST) take some minutes and are made by hand.
+that it names. `test_picks.py` makes the quick parts again; `strategies`, `demo` and
+`stream` (for which TFDS_DATA_DIR must hold MNIST) take minutes and are made by hand.
 """
 
 import json
@@ -188,10 +187,10 @@ def session_part():
     return found
 
 
-def _experiment(*arguments):
-    """Picks of each run of an experiment's command, by the name of its folder."""
+def demo_part():
+    """Picks of each run of `make demo`, by the name of its folder."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "experiments.cost_sensitive", *arguments]
+        command = [sys.executable, "-m", "experiments.cost_sensitive", "demo"]
         subprocess.run([*command, "--out", folder], cwd=ROOT, check=True)
         return {
             path.parent.name: json.loads(path.read_text())["indices"]
@@ -199,14 +198,16 @@ def _experiment(*arguments):
         }
 
 
-def demo_part():
-    return _experiment("demo")
-
-
 def stream_part():
-    return _experiment(
-        *("figure1", "--network", "small", "--rounds", "48", "--seeds", "1")
-    )
+    """48 rounds of a stream, by information and cost."""
+    from experiments.cost_sensitive import protocol
+
+    options = dict(rounds=48, candidates=1000, picks=10, evaluate_rounds=(48,))
+    config = protocol.Config("mnist", "small", **options)
+    with tempfile.TemporaryDirectory() as folder:
+        arm = protocol.BETAS[3]
+        record = protocol.run_arm(config, arm, 0, Path(folder) / "run", None)
+        return {arm.name: record["indices"]}
 
 
 PARTS = {

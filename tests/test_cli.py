@@ -22,9 +22,8 @@ import pytest
 from typer.testing import CliRunner
 
 import jal as package
-from jal import acquisition, cost, predictive, selection
-from jal.cli import _app, _hosts, _score, _select
-from jal.scoring import _ranking, _score_pool
+from jal import acquisition, cost, predictive, scoring, selection
+from jal.cli import _app, _hosts, _output, _score, _select
 from jal.types import Outputs
 
 N, D, C = 203, 6, 3
@@ -34,6 +33,7 @@ MODEL = """
 import os, time
 import jax, jax.numpy as jnp, numpy as np
 
+from jal import scoring
 from jal.types import Outputs
 
 WEIGHTS = np.random.default_rng(1).normal(size=(6, 3)).astype(np.float32)
@@ -54,10 +54,16 @@ def slow():
         time.sleep(float(os.environ.get("NAP", 0)))
         return pool[start:stop]
     pool = np.load("pool.npy")
-    return sources.Source(len(pool), read)
+    return scoring.Source(len(pool), read)
 
 def records():
-    return sources.open_source(Records(), prepare=lambda batch: batch["image"])
+    return scoring.open_source(Records(), prepare=lambda batch: batch["image"])
+
+def seeing():
+    def predict(weights, x, key=None):
+        features = x[:, ::4, 0, 0][:, :4].astype(jnp.float32) / 255
+        return Outputs(logits=features @ weights[:4])
+    return predict, WEIGHTS
 
 class Records:
     def __len__(self):
@@ -235,6 +241,47 @@ def test_scores_logits_made_elsewhere(dtype):
     np.testing.assert_allclose(np.load("scores.npy"), scores, atol=1e-6)
 
 
+def photos(number=7):
+    """A folder of images in folders, as [N, 16, 16, 3] of the size asked for."""
+    image = pytest.importorskip("PIL.Image")
+    pixels = np.random.default_rng(2).integers(0, 256, (number, 16, 16, 3), np.uint8)
+    for place, one in enumerate(pixels):
+        path = Path("photos") / f"{place % 2}" / f"{place}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.fromarray(one).save(path)
+    order = sorted(range(number), key=lambda place: (place % 2, place))
+    return pixels[order], [f"{place % 2}/{place}.png" for place in order]
+
+
+def test_scores_of_a_folder_of_images_are_those_of_its_array():
+    """Decoded as jal init does, a chunk at a time."""
+    x, names = photos()
+    np.save("x.npy", x)
+    options = dict(model="mymodel:seeing", name="entropy")
+    result = score(
+        "--size", 16, "--chunk-size", 3, "--top", 2, pool="photos", **options
+    )
+    scores = np.load("scores.npy")
+    table = [line.split(",") for line in Path("scores.top.csv").read_text().split()]
+    assert table[0] == ["index", "score", "name"]
+    assert [row[2] for row in table[1:]] == [names[int(row[0])] for row in table[1:]]
+    assert names[scores.argmax()] in result.stdout
+    message = "'size': 16"
+    assert message in error("--resume", "--size", 20, pool="photos", **options)
+    Path("scores.npy").unlink()
+    score("--chunk-size", 3, pool="x.npy", **options)
+    np.testing.assert_array_equal(np.load("scores.npy"), scores)
+
+    # Without --size they are as large as those of jal init.
+    jal("init", "lab", "photos", "--classes", "a,b")
+    Path("scores.npy").unlink()
+    score("--passes", 2, pool="photos", **options)
+    default = np.load("scores.npy")
+    Path("scores.npy").unlink()
+    score("--passes", 2, pool="lab/pool.npy", **options)
+    np.testing.assert_array_equal(np.load("scores.npy"), default)
+
+
 @pytest.mark.parametrize("pool", ["mymodel:slow", "mymodel:records", "mymodel.py:slow"])
 @pytest.mark.parametrize("model", ["mymodel:trained", "./mymodel.py:trained"])
 def test_models_and_pools_are_named_by_functions(model, pool):
@@ -285,8 +332,7 @@ def test_nan_is_told_in_a_line():
     assert result.stdout.startswith("2 items scored by bald, 2 NaN (items 0, 1)\n")
 
 
-def test_range_of_scores_block_by_block(monkeypatch):
-    monkeypatch.setattr(_ranking, "BLOCK", 2)
+def test_range_of_scores():
     scores = np.array([np.nan, np.nan, 3, np.nan, -1, 4, np.nan], np.float32)
     assert _score._range_of(scores) == (-1, 2, 4)
     assert _score._range_of(np.array([np.inf, 1], np.float32)) == (
@@ -351,6 +397,11 @@ def test_another_run_is_neither_replaced_nor_resumed():
         ({"model": "broken:no_key"}, "broken:no_key: predict(variables, x, key) is ho"),
         ({"pool": "no.npy"}, "no.npy: there is no such file or folder"),
         ({"pool": "a:no.npy"}, "a:no.npy: there is no such file or folder"),
+        (
+            {"pool": "void"},
+            "void: there is no image in it (.bmp, .gif, .jpeg, .jpg, .p",
+        ),
+        ({"pool": "void"}, ".webp), nor a .npy file"),
         ({"pool": "."}, "text.npy is not a whole .npy file of numbers"),
         ({"pool": "text.npy"}, "text.npy is not a whole .npy file of numbers"),
         ({"pool": "gs://bucket/x"}, "POOL 'gs://bucket/x'; expected MODULE:FUNCTION, "),
@@ -368,6 +419,7 @@ def test_another_run_is_neither_replaced_nor_resumed():
 def test_mistakes_are_told_in_a_line(options, message):
     Path("importer.py").write_text("import no_such")
     Path("empty.py").write_text("")
+    Path("void").mkdir()
     Path("text.npy").write_text("1, 2, 3")
     np.save("whole.npy", np.ones((2, 3, 4), int))
     np.save("one_class.npy", np.ones((2, 3, 1)))
@@ -382,6 +434,7 @@ def test_mistakes_are_told_in_a_line(options, message):
         (["--passes", 1], "compares predictions, and with 1 passes it is 0 for every"),
         (["--passes", 0], "with 1 prediction without dropout it is 0 for every item"),
         (["--passes", 0, "--masks", "shared"], "--masks: no effect, as --passes 0 has"),
+        (["--size", 64], "--size: no effect, as POOL is no folder of images; leave it"),
         (["--masks", "none"], "--masks 'none'; allowed are shared, independent"),
         (["--members", "--passes", 3], "--passes: no effect, as --members is one pas"),
         (["--members", "--batch-size", 3], "--batch-size: no effect, as --members"),
@@ -442,7 +495,7 @@ def raising(failure):
 
 def test_memory_that_runs_out(monkeypatch):
     failure = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 3 GB\nmore")
-    monkeypatch.setattr(_score_pool, "score_pool", raising(failure))
+    monkeypatch.setattr(scoring, "score_pool", raising(failure))
     assert "out of memory with --chunk-size 1000; lower it, or give --batch-siz" in (
         error()
     )
@@ -450,12 +503,12 @@ def test_memory_that_runs_out(monkeypatch):
 
 def test_defects_are_not_hidden(monkeypatch):
     failure = jax.errors.JaxRuntimeError("INTERNAL: Gloo")
-    monkeypatch.setattr(_score_pool, "score_pool", raising(failure))
+    monkeypatch.setattr(scoring, "score_pool", raising(failure))
     assert score(code=1).exception is failure
 
 
 def test_being_stopped_from_the_keyboard(monkeypatch):
-    monkeypatch.setattr(_score_pool, "score_pool", raising(KeyboardInterrupt()))
+    monkeypatch.setattr(scoring, "score_pool", raising(KeyboardInterrupt()))
     result = score(code=130)
     assert result.stderr == "\nStopped; what is scored is kept, and --resume goes on.\n"
 
@@ -633,6 +686,12 @@ def test_items_far_from_each_other(data):
     assert rows[among].tolist() != everything
 
 
+@pytest.mark.parametrize("name", ["core-set", "coreset"])
+def test_k_center_has_another_name_in_papers(data, name):
+    expectation = chosen(*K_CENTER)
+    assert chosen(*K_CENTER[:3], name, *K_CENTER[4:]) == expectation
+
+
 def test_items_far_from_what_is_labelled(data):
     labeled = np.array([3, 7, 50])
     candidates = np.array([i for i in np.argsort(-SCORES) if i not in labeled])[:20]
@@ -808,32 +867,52 @@ def test_every_acquisition_function_is_listed():
     functions = {
         name: function
         for name, function in vars(acquisition).items()
-        if inspect.isfunction(function) and not name.startswith("_")
+        if inspect.isfunction(function) and function.__module__ == acquisition.__name__
     }
-    assert set(_score.TABLE) == set(functions)
+    facts = {fact.function.__name__: fact for fact in acquisition.FACTS}
+    assert set(facts) == set(functions)
     lines = jal("acquisitions").stdout.splitlines()
     for name, function in functions.items():
         (line,) = (line for line in lines if line.split()[:1] == [name])
         text = inspect.getdoc(function)
-        entry = _score.TABLE[name]
-        assert entry.paper[-4:] in text and entry.paper.split()[0] in text
-        assert line.endswith(entry.paper) and max(map(len, lines)) <= 110
-        if entry.bounds.startswith("["):
-            assert f"in {entry.bounds}" in text
+        fact = facts[name]
+        assert fact.reference[-4:] in text and fact.reference.split()[0] in text
+        assert line.endswith(fact.reference) and max(map(len, lines)) <= 110
+        if fact.low != "-inf":
+            assert f"in [{fact.low}, {fact.high}]" in text
 
 
 @pytest.mark.parametrize("name", _score.SCORABLE)
 def test_the_table_says_how_many_predictions_are_needed(name):
-    entry = _score.TABLE[name]
+    needs = _score.FACTS[name].needs
     function = getattr(acquisition, name)
-    if entry.needs == "loss_score":
-        assert entry.fewest == 0
+    if needs == "loss_score":
         assert function(Outputs(loss_score=jnp.ones(2))).shape == (2,)
         return
     one = function(predictive.summarize(logits(passes=1)))
     two = function(predictive.summarize(logits(passes=2)))
-    assert (entry.fewest == 1) == (float(one.max()) > 0.01)
+    assert ("S >= 2" not in needs) == (float(one.max()) > 0.01)
     assert float(two.max()) > 0.01
+
+
+def test_tables_are_plain_and_whole_where_nobody_looks(capsys):
+    long = "x" * 300
+    _output.print_table(("a", "name"), [(1, "[b]two[/b]"), (22, long)])
+    assert capsys.readouterr().out.splitlines() == [
+        " a".ljust(2) + "  " + "name".rjust(300),
+        " 1  " + "[b]two[/b]".rjust(300),
+        f"22  {long}",
+    ]
+    _output.print_table(("a", "b"), [("c", "d")] * 3, justify="left", shown=2)
+    assert capsys.readouterr().out == "a  b\nc  d\nc  d\n... and 1 more\n"
+
+
+def test_tables_fit_a_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    _output.print_table(("a", "name"), [(1, "x" * 100)])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 4 and "\x1b[" in lines[0] + lines[1]
 
 
 def test_every_method_is_described():
@@ -862,8 +941,9 @@ def test_main_runs_what_stands_on_the_line(monkeypatch, capsys):
     assert "bald" in capsys.readouterr().out
 
 
-def test_without_typer_a_line_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "typer", None)
+@pytest.mark.parametrize("library", ["typer", "rich"])
+def test_without_a_library_a_line_says_what_to_install(monkeypatch, library):
+    monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(SystemExit, match=r"needs typer .*: pip install 'jal\[cli\]'"):
         runpy.run_path(_app.__file__)
 
@@ -898,7 +978,7 @@ def test_hosts_that_cannot_be_are_told_in_a_line():
 def test_the_work_of_a_host_is_done_in_another_process(monkeypatch):
     commands = []
     monkeypatch.setattr(sys, "argv", ["jal", "score", "and so on"])
-    monkeypatch.setattr(_app, "supervised", lambda command: commands.append(command))
+    monkeypatch.setattr(_score, "supervised", lambda command: commands.append(command))
     score(*hosts(0, port=free_port()))
     assert commands == [[sys.executable, "-m", "jal", "score", "and so on"]]
 
@@ -1002,7 +1082,7 @@ def test_a_child_joins_before_it_loads_anything(monkeypatch):
     assert options["heartbeat_timeout_seconds"] == 10
 
     failure = ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer")
-    monkeypatch.setattr(_score_pool, "score_pool", raising(failure))
+    monkeypatch.setattr(scoring, "score_pool", raising(failure))
     result = score(*hosts(0, port=port), code=_hosts.PEER_LOST)
     assert result.stderr.splitlines()[1:] == [str(failure)]
 

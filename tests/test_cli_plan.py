@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from experiments.min_cost import worlds
-from jal.cli import _app
+from jal.cli import _app, _plan
 from jal.mcal import THETAS
 
 pytest.importorskip("matplotlib")
@@ -110,7 +110,7 @@ def test_notes():
 
 
 def test_the_example_of_the_help_runs():
-    text = inspect.cleandoc(_app.PLAN_HELP)
+    text = inspect.getdoc(_plan.plan)
     rows = re.findall(r"^ +(\d+,[\d.]+,\d+,\d+)$", text, re.M)
     assert len(rows) == 6
     with open("profile.csv", "w") as file:

@@ -1,20 +1,31 @@
 """`jal init`, `ask`, `tell`, `status`, `plan`, `export`, `report` as a lab does."""
 
 import csv
+import importlib.util
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from jal.cli import _pool
+from jal import mcal, session
+from jal._core import files
 from jal.cli._app import app
-from jal.cli._status import amount
-from jal.session import LabelStore
+from jal.cli._output import amount
+from jal.session import LabelStore, _pool
 
 pytest.importorskip("orbax.checkpoint")
 Image = pytest.importorskip("PIL.Image")
+
+# A script, and no part of a package.
+_spec = importlib.util.spec_from_file_location(
+    "journey", Path(__file__).with_name("journey.py")
+)
+assert _spec is not None and _spec.loader is not None
+journey = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(journey)
 
 CLASSES = ["cat", "dog", "owl <b>"]
 RNG = np.random.default_rng(0)
@@ -108,6 +119,57 @@ def test_a_campaign(lab):
     jal("report", "lab")
     page = (lab / "lab" / "report.html").read_text()
     assert "owl &lt;b&gt;" in page and "<script" not in page
+
+
+def test_what_a_command_does_python_can_call(lab):
+    """The same files from both, byte by byte."""
+    mine = session.begin(
+        "mine", "features.npy", classes=CLASSES, strategy="margin", seed=3
+    )
+    for theirs, ours in [("names.json",) * 2, ("labeling.xml",) * 2, ("pool.npy",) * 2]:
+        assert (lab / "lab" / theirs).read_bytes() == (lab / "mine" / ours).read_bytes()
+    for number, options in enumerate([{"test": True}, {}, {}], 1):
+        jal("ask", "lab", "-k", 6, *(["--test"] if options else []), "--guesses")
+        place = session.write_batch_files(mine, mine.ask(6, **options), guesses=True)
+        for name in ("batch.csv", "tasks.json"):
+            expected = (lab / f"lab/batches/{number:04d}" / name).read_bytes()
+            assert (place / name).read_bytes() == expected
+        filled = fill(place / "batch.csv")
+        jal("tell", "lab", filled)
+        told = session.tell_file(mine.store, filled)
+        assert (told.new, told.known) == (6, 0)
+        mine = session.resume("mine")
+    jal("export", "lab", "--out", "theirs.csv", "--predict")
+    found = session.export_labels(mine.store, "ours.csv", probabilities=mine.predict())
+    assert found == (18, 72)
+    assert (lab / "theirs.csv").read_bytes() == (lab / "ours.csv").read_bytes()
+    assert session.write_report(mine.store) == Path("mine/report.html")
+    assert json.loads(jal("status", "lab", "--json")) == files.as_json(mine.status())
+    assert mcal.session_profile(mine.store, mcal.Terms(90, 1, 0.04)).sizes == [6]
+
+
+def test_a_session_of_python_arrays_has_a_status_and_a_report(lab):
+    recipe = session.default_recipe(FEATURES, 3)
+    mine = session.Session.create("arrays", FEATURES, recipe, classes=CLASSES)
+    mine.tell([4, 5], [0, None])
+    assert "1 of 90 items labelled" in jal("status", "arrays")
+    jal("export", "arrays", "--out", "labels.csv")
+    assert (lab / "labels.csv").read_text().splitlines()[1] == "4,4,cat,people,"
+    jal("report", "arrays")
+    assert "made from Python; open it there" in jal("ask", "arrays", code=2)
+
+
+def test_a_label_opens_a_store_once_a_command(tmp_path):
+    found = journey.journey(tmp_path)
+    assert found["tell"] == found["ask"] == {"stores": 1, "connections": 1}
+    here = [name for name in found["files"] if name.split("/")[0] in ("cli", "session")]
+    assert len(here) <= 14
+
+
+def test_core_set_is_k_center(lab):
+    for name in ("k-center", "core-set", "coreset"):
+        init = ("init", name, "features.npy", "--classes", "a,b", "--strategy", name)
+        assert "chooses by k-center" in jal(*init)
 
 
 def test_people_who_differ(lab):

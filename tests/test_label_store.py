@@ -261,6 +261,28 @@ def test_a_copy_of_the_file_alone_is_whole(store, tmp_path):
     assert LabelStore(tmp_path / "copy").answers() == store.answers()
 
 
+def test_what_lies_beside_the_file_is_told(store, tmp_path):
+    beside = LabelStore(tmp_path, pages_beside=1000)
+    beside.tell([Annotation(2, 1, "ann")])
+    assert (tmp_path / f"{STORE_FILE}-wal").stat().st_size > 0
+    assert store.answers() == LabelStore(tmp_path).answers() == beside.answers()
+
+
+def test_telling_many_at_once_is_telling_one_by_one(tmp_path):
+    said = [Annotation(n % 5, n % 3, "ann", final=n % 4 == 0) for n in range(40)]
+    said += [Annotation(n, None, "bob", 2.0) for n in range(5)] * 2
+    at_once = LabelStore.create(tmp_path / "a", num_items=20, classes=CLASSES)
+    one_by_one = LabelStore.create(tmp_path / "b", num_items=20, classes=CLASSES)
+    told = [one_by_one.tell([each]) for each in said]
+    new = sum(each.new for each in told)
+    conflicts = sorted({item for each in told for item in each.conflicts})
+    assert at_once.tell(said) == Told(new, len(said) - new, tuple(conflicts))
+    assert state(at_once) == state(one_by_one)
+    scores = np.array([np.inf, np.nan, -np.inf, 0.5])
+    assert at_once.add_batch(1, TRAIN, [1, 2, 3, 4], scores=scores)
+    assert np.isnan(at_once.batches()[0].scores).tolist() == [True] * 3 + [False]
+
+
 def test_a_store_that_nobody_needs_leaves_its_file_alone(tmp_path):
     LabelStore.create(tmp_path, num_items=1, classes=CLASSES).tell([Annotation(0, 1)])
     assert [path.name for path in tmp_path.iterdir()] == [STORE_FILE]

@@ -204,7 +204,7 @@ def test_what_is_no_image(image, says):
 
 def test_thumbnails_without_pillow(monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(ImportError, match="pip install pillow"):
+    with pytest.raises(ImportError, match=r"need Pillow: pip install 'jal\[label\]'"):
         session.thumbnail(np.zeros((2, 2)))
 
 

@@ -36,7 +36,7 @@ def test_the_examples_run(capsys, tmp_path, monkeypatch):
     assert capsys.readouterr().out.startswith("[0.")
     exec(block("score_pool"), names)
     assert capsys.readouterr().out.endswith(" (500,) 0\n")
-    exec(block("mcal.label("), names)
+    exec(block("result = label("), names)
     assert " of 20.00 USD: " in capsys.readouterr().out
     exec(block("linear_svm("), names)
     assert names["infos"].count.tolist() == [40, 60, 80, 100, 120, 140]

@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from jal import acquisition, learners, loop, pool, scorers, session, strategies
-from jal.session import Recipe, Session, spending
+from jal import acquisition, learners, loop, pool, scorers, strategies
+from jal.session import Recipe, Session, _choose, spending
 from jal.types import Data, Learner, Outputs
 
 pytest.importorskip("orbax.checkpoint")
@@ -98,7 +98,7 @@ def test_the_choices_are_those_of_the_strategy(tmp_path):
 
 def test_the_cost_of_the_pool_is_predicted_some_at_a_time(tmp_path, monkeypatch):
     """A pool whose activations do not fit into memory at once."""
-    monkeypatch.setattr(session.rounds, "_PREDICTED_AT_ONCE", 16)
+    monkeypatch.setattr(_choose, "_PREDICTED_AT_ONCE", 16)
     sizes = []
 
     def predict(variables, x, key=None):
@@ -316,10 +316,10 @@ def test_few_compilations(tmp_path):
     mine = create(tmp_path)
     answer(mine, mine.ask(5))
     answer(mine, mine.ask(5))
-    before = session.rounds.choose.compiled()._cache_size()
+    before = _choose.choose.compiled()._cache_size()
     for _ in range(3):
         answer(mine, mine.ask(5))
-    assert session.rounds.choose.compiled()._cache_size() == before
+    assert _choose.choose.compiled()._cache_size() == before
 
 
 def test_strategies_see_what_trains_and_nothing_else(tmp_path):
@@ -411,7 +411,7 @@ def test_spending_counts_what_everybody_took(tmp_path):
     [(0, 64), (64, 64), (65, 256), (256, 256), (257, 1024), (1024, 1024), (1025, 4096)],
 )
 def test_sizes_of_buffers(number, size):
-    assert len(session.rounds.padded(np.zeros(number, np.int64))) == size
+    assert len(_choose.padded(np.zeros(number, np.int64))) == size
     excluded = np.zeros(5000, bool)
-    pool = session.rounds.pool_of(np.arange(number), excluded)
+    pool = _choose.pool_of(np.arange(number), excluded)
     assert pool.order.shape == (size,) and int(pool.count) == number

@@ -240,7 +240,7 @@ def run_arm(config: Config, arm: Arm, seed: int, folder: Path, data_dir=None):
         "human_labels": human,
         "machine_labels": machine,
         "trained_on": result.trained_on,
-        "candidate": result.candidate,
+        "candidate": result.model,
         "error": np.mean(wrong),
         "machine_error": np.mean(wrong[~result.is_human]) if machine else None,
         "error_estimate": result.error_estimate,

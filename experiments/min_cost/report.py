@@ -229,7 +229,8 @@ def figures(records: Sequence[Record], data: str) -> dict:
         first = mcal.get(0)
         if first and len(first["rounds"]) > 2:
             name = first.get("candidate")
-            chosen = [r for r in first["rounds"] if r.get("candidate") == name]
+            rounds = first["rounds"]
+            chosen = [r for r in rounds if r.get("model", r.get("candidate")) == name]
             course = drawn.course(chosen, title=f"{title}, seed 0", **alone)
             found[f"course-{service}"] = course
     return found

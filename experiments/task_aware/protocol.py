@@ -354,6 +354,6 @@ def _replay(chosen: np.ndarray) -> Strategy:
 
     def select(key, stage, view, k):
         del key, k
-        return pool.acquired(view, jnp.asarray(chosen)[stage]), stage + 1
+        return pool.picks(view, jnp.asarray(chosen)[stage]), stage + 1
 
     return Strategy(init=lambda key, data, pool: jnp.int32(0), select=select)

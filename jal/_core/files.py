@@ -1,9 +1,10 @@
 """Files that are whole or not there, records of runs, progress bars: for the host."""
 
 import contextlib
+import csv
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -106,6 +107,23 @@ def rename(source: Path, target: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def write_table(path: Path, rows: Iterable[Iterable[Any]]) -> None:
+    """Writes a CSV file that is either whole or not there.
+
+    Args:
+      path: where to.
+      rows: cells, the names of the columns first.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.csv"
+    >>> write_table(path, [("index", "score"), (3, 0.5)])
+    >>> path.read_text().splitlines()
+    ['index,score', '3,0.5']
+    """
+    with writing(path, "w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def append_line(path: Path, content: Any) -> None:

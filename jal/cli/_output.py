@@ -1,14 +1,15 @@
-"""What the commands print and write, and how they report mistakes."""
+"""What the commands print, and how they report mistakes."""
 
 import contextlib
-import csv
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 from jal._core import files
 
@@ -16,6 +17,7 @@ from jal._core import files
 SHOWN = 10
 
 STDOUT = Path("-")
+_WIDEST = 10_000
 
 
 def refuse(why: str, **options: Any) -> None:
@@ -38,32 +40,36 @@ def check_folder(out: Path) -> None:
         raise ValueError(f"--out {out}: there is no folder {out.parent}; make it first")
 
 
-def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
-    """A CSV file that is either whole or not there."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
 def print_json(**content: Any) -> None:
     print(json.dumps(files.as_json(content)))
 
 
-def print_table(rows: list[tuple]) -> None:
-    """Prints the first rows in columns, below their heads."""
-    shown = rows[: SHOWN + 1]
-    print(columns(shown, str.rjust))
-    if len(rows) > len(shown):
-        print(f"... and {len(rows) - len(shown)} more")
-
-
-def columns(rows: list[tuple], justify: Callable[[str, int], str]) -> str:
-    cells = [[str(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join("  ".join(map(justify, row, widths)).rstrip() for row in cells)
+def print_table(
+    heads: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    justify: Literal["left", "right"] = "right",
+    shown: int | None = None,
+) -> None:
+    """Prints rows below their heads: plain text of any width where nobody looks."""
+    rows = list(rows)
+    console = Console(markup=False, emoji=False, highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDEST
+    table = Table(
+        box=box.SIMPLE_HEAD if console.is_terminal else None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )
+    for head in heads:
+        table.add_column(head, justify=justify)
+    for row in rows[:shown]:
+        table.add_row(*map(str, row))
+    with console.capture() as captured:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    if shown is not None and len(rows) > shown:
+        print(f"... and {len(rows) - shown} more")
 
 
 @contextlib.contextmanager
@@ -81,5 +87,18 @@ def mistakes_in_one_line(stopped: str = "") -> Iterator[None]:
         raise typer.Exit(130) from error
 
 
-def kind(thing: Any) -> str:
-    return f"a {type(thing).__name__}"
+def amount(value: float, unit: str) -> str:
+    """Time or money, as a person would write it."""
+    if unit == "seconds":
+        return duration(value)
+    # A label may cost less than a cent.
+    return f"{value:,.2f}" if value >= 1 else f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    if seconds != seconds:
+        return "-"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

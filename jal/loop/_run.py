@@ -229,6 +229,7 @@ def _buy(settings: _Settings, key, data: Data, seen: Data, state: State, predict
     )
     cost_variables, candidate_cost = state.cost_variables, None
     if settings.cost_learner is not None:
+        assert seen.cost is not None
         cost_variables, candidate_cost = _round.price(
             now(COST),
             settings.cost_learner,

@@ -4,6 +4,19 @@
 - `adaptive`: The policy of MCAL: fit error laws, search, and decide by the plan.
 - `fixed_batch`: The policy of plain active learning: one batch after another.
 - `label`: Labels a whole pool: some items by people, the others by a model.
+- `ask`: Labels a whole pool with people, over days: says which items wait for an
+  answer.
+- `ask_session`: Labels the whole pool of a session: `ask` with its learner, trained
+  from scratch.
+- `read_profile`: Reads measured errors from a CSV file.
+- `session_profile`: The errors of the models that chose the batches of a session.
+- `plan_profile`: Fits the laws to a profile and searches with what they predict:
+  compiled `plan`.
+- `outlook`: What labelling a pool is going to cost, by errors that were measured.
+- `Profile`: Errors of the most confident items of a test set, at some training sizes.
+- `Outlook`: What labelling all of a pool is going to cost.
+- `usual_terms`: Terms with the sizes that the paper takes: 5 % test, batches and steps
+  of 1 %.
 - `Predictions`: What a trained model says of the whole pool.
 - `Round`: One training, what was measured after it, and what was decided.
 - `Result`: All labels, where they come from, and what they cost.
@@ -37,7 +50,16 @@
 """
 
 from jal.mcal._campaign import Model, Policy, Predictions, Result, Round
-from jal.mcal._label import adaptive, fixed_batch, from_learner, label
+from jal.mcal._label import (
+    CSV_FILE,
+    FOLDER,
+    adaptive,
+    ask,
+    ask_session,
+    fixed_batch,
+    from_learner,
+    label,
+)
 from jal.mcal._laws import (
     ErrorLaw,
     error_profile,
@@ -59,6 +81,7 @@ from jal.mcal._plan import (
     search,
     shares_of_test,
     spread_rounds,
+    usual_terms,
 )
 from jal.mcal._prices import (
     TrainingPrice,
@@ -67,14 +90,24 @@ from jal.mcal._prices import (
     price_of_rounds,
     price_of_training,
 )
+from jal.mcal._profile import (
+    Outlook,
+    Profile,
+    outlook,
+    plan_profile,
+    read_profile,
+    session_profile,
+)
 
 # fmt: off
 __all__ = [
-    "adaptive", "advance", "Course", "error_profile", "error_rates", "ErrorLaw",
-    "fit_law", "fixed_batch", "from_learner", "grid", "label", "machine_share", "Model",
-    "Plan", "plan", "Policy", "predict_errors", "Predictions", "price_from_seconds",
-    "price_of_batches", "price_of_rounds", "price_of_training", "Result", "rising",
-    "Round", "search", "shares_of_test", "spread_rounds", "Terms", "THETAS",
-    "TrainingPrice", "upper_bound",
+    "adaptive", "advance", "ask", "ask_session", "Course", "CSV_FILE", "error_profile",
+    "error_rates", "ErrorLaw", "fit_law", "fixed_batch", "FOLDER", "from_learner",
+    "grid", "label", "machine_share", "Model", "Outlook", "outlook", "Plan", "plan",
+    "plan_profile", "Policy", "predict_errors", "Predictions", "price_from_seconds",
+    "price_of_batches", "price_of_rounds", "price_of_training", "Profile",
+    "read_profile", "Result", "rising", "Round", "search", "session_profile",
+    "shares_of_test", "spread_rounds", "Terms", "THETAS", "TrainingPrice",
+    "upper_bound", "usual_terms",
 ]
 # fmt: on

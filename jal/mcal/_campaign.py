@@ -1,24 +1,27 @@
-"""The rounds of a minimum-cost labelling campaign, replayed from its files.
+"""The rounds of a whole set at minimum cost, replayed from what is kept of them.
 
-`jal.labelling` opens the files and starts it; see there.
+`label` and `ask` open the files and start them; see there.
 """
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import functools
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jal._core import files
 from jal.mcal import _laws, _plan, _prices
-from jal.mcal._journal import LABELS_FILE, Journal
-from jal.mcal._plan import Course, Terms
+from jal.mcal._book import Book, Chosen, Purpose
+from jal.mcal._plan import Course, Plan, Terms
 from jal.mcal._prices import TrainingPrice
+from jal.mcal._profile import measured_errors
+from jal.session import TEST, TRAIN
 
-ROUNDS_FILE = "rounds.jsonl"
+ROUNDS_FILE, RESULT_FILE = "rounds.jsonl", "result.json"
+ARRAYS_FILE = "labels.npz"
 MOST_EXPLORING_ROUNDS = 8
 _PREDICTIONS = "predictions"
 
@@ -53,11 +56,11 @@ class Round(NamedTuple):
     """One training, what was measured after it, and what was decided.
 
     Attributes:
-      candidate: name of the model.
-      number: of the round of this candidate, from 0.
-      size: B, labels it was trained on.
+      model: its name.
+      number: of the round of this model, from 0.
+      size: B, items asked for to train it on.
       seconds: that training took.
-      spend: what training has cost this candidate so far, in USD.
+      spend: what training has cost this model so far, in USD.
       counts: [Q] items of the test set in each share theta.
       errors: [Q] of them.
       machine: items that this model may label, by these errors.
@@ -65,12 +68,12 @@ class Round(NamedTuple):
       plan_theta: the share that the model would then label.
       plan_cost: C* in USD.
       stable: whether C* differed little from the last.
-      batch: items to be bought next; 0 where this candidate is finished.
+      batch: items to be bought next; 0 where this model is finished.
       batches: N, in how many such batches B_opt is to be reached.
       stop: why no more is bought, or None.
     """
 
-    candidate: str
+    model: str
     number: int
     size: int
     seconds: float = 0.0
@@ -91,14 +94,14 @@ class Result(NamedTuple):
     """All labels, where they come from, and what they cost.
 
     Attributes:
-      labels: [N] int32.
-      is_human: [N] bool, bought from the oracle; the others are the model's.
-      candidate: name of the model whose labels they are.
+      labels: [N] int32; -1 where people were asked, and no label of theirs holds.
+      is_human: [N] bool, answered by people; the others are the model's.
+      model: name of the model whose labels they are.
       theta: share of the pool that it labelled.
       error_estimate: share of wrong labels in the pool, by the test set.
       trained_on: |B|, labels bought for training by the chosen model.
-      human_cost: USD for labels.
-      training_cost: USD for training, of all candidates.
+      human_cost: USD for answers.
+      training_cost: USD for training, of all models.
       humans_alone: USD that buying all labels would have cost.
       stop: why no more labels were bought for training.
       rounds: all of them.
@@ -106,7 +109,7 @@ class Result(NamedTuple):
 
     labels: np.ndarray
     is_human: np.ndarray
-    candidate: str
+    model: str
     theta: float
     error_estimate: float
     trained_on: int
@@ -122,153 +125,145 @@ class Result(NamedTuple):
         return self.human_cost + self.training_cost
 
 
-Policy = Callable[..., tuple[Course, _plan.Plan | None]]
+Policy = Callable[..., tuple[Course, Plan | None]]
+# Names of requests with items that have no answer yet; it goes on when they have.
+Waits = Generator[str, None, Any]
 
 
 class _Run:
-    """One candidate: what it was trained on, what was measured, and where it stands."""
+    """One model: what it was trained on, what was measured, and where it stands."""
 
-    def __init__(self, name: str, candidate: Model):
-        self.name, self.candidate = name, candidate
-        self.chosen: list[np.ndarray] = []
+    def __init__(self, name: str, model: Model):
+        self.name, self.model = name, model
+        self.order = np.zeros(0, np.int64)
         self.rounds: list[Round] = []
         self.course = Course()
-        self.inherited = 0.0  # USD that training other candidates has cost
-
-    @property
-    def order(self) -> np.ndarray:
-        return np.concatenate(self.chosen)
+        self.inherited = 0.0  # USD that training other models has cost
 
     @property
     def spend(self) -> float:
         """USD that training has cost."""
-        return self.inherited + sum(
-            self.cost_of(r.size, r.seconds) for r in self.rounds
-        )
+        return self.inherited + sum(map(self.cost_of, self.rounds))
 
     def price(self, rounds: Sequence[Round]) -> TrainingPrice:
-        if isinstance(self.candidate.price, TrainingPrice):
-            return self.candidate.price
+        if isinstance(self.model.price, TrainingPrice):
+            return self.model.price
         return _prices.price_from_seconds(
             [each.size for each in rounds],
             [each.seconds for each in rounds],
-            dollars_per_hour=self.candidate.price,
+            dollars_per_hour=self.model.price,
         )
 
-    def cost_of(self, size: int, seconds: float) -> float:
-        if isinstance(self.candidate.price, TrainingPrice):
-            return float(_prices.price_of_training(self.candidate.price, size))
-        return self.candidate.price * seconds / 3600
+    def cost_of(self, row: Round) -> float:
+        if isinstance(self.model.price, TrainingPrice):
+            return float(_prices.price_of_training(self.model.price, row.size))
+        return self.model.price * row.seconds / 3600
 
 
+@dataclasses.dataclass
 class Campaign:
-    """The rounds of all candidates, replayed from the files and then gone on with.
+    """The rounds of all models, replayed from what is kept and then gone on with.
 
-    Every step is computed as if it were the first time; what the files hold, a training
-    or an answer, is read instead of asked for.
+    Every step is computed as if it were the first time; what is there already, a
+    request, an answer or a training, is read instead of asked for.
     """
 
-    def __init__(
-        self,
-        key: jax.Array,
-        candidates: Mapping[str, Model],
-        journal: Journal,
-        terms: Terms,
-        thetas: Sequence[float],
-        policy: Policy,
-        folder: Path | None,
-        bar: Any,
-    ):
-        self._journal, self._terms, self._thetas = journal, terms, thetas
-        self._policy, self._folder, self._bar = policy, folder, bar
-        self._runs = [_Run(name, each) for name, each in candidates.items()]
-        self._shuffled = np.asarray(jax.random.permutation(key, terms.num_items))
-        self._test = self._shuffled[: terms.num_test]
-        self._predictions: dict[tuple[str, int], Predictions] = {}
-        self._measured = {}
-        if folder is not None:
-            (folder / _PREDICTIONS).mkdir(exist_ok=True)
-            for line in files.read_lines(folder / ROUNDS_FILE):
-                self._measured[line["candidate"], line["number"]] = line
+    key: jax.Array
+    models: Mapping[str, Model]
+    terms: Terms
+    thetas: Sequence[float]
+    policy: Policy
+    book: Book
+    folder: Path | None = None
+    say: Callable[[dict], Any] = lambda facts: None
+    result: Result = dataclasses.field(init=False)
 
-    def run(self) -> Result:
-        """Buys, trains and decides until everything is labelled."""
-        first = self._shuffled[self._terms.num_test :][: self._terms.first_batch]
-        self._buy("test set", lambda: self._test)
+    def __post_init__(self):
+        self._runs = [_Run(name, each) for name, each in self.models.items()]
+        shuffled = jax.random.permutation(self.key, self.terms.num_items)
+        shuffled = np.asarray(shuffled, np.int64)
+        self._test, self._rest = np.split(shuffled, [self.terms.num_test])
+        self._predictions: dict[tuple[str, int], Predictions] = {}
+        self._measured: dict[tuple[str, int], Round] = {}
+        if self.folder is not None:
+            (self.folder / _PREDICTIONS).mkdir(exist_ok=True)
+            for line in files.read_lines(self.folder / ROUNDS_FILE):
+                row = Round(**line)
+                self._measured[row.model, row.number] = row
+
+    def run(self) -> Waits:
+        """Trains and decides until everything is labelled: then there is a `result`.
+
+        Yields:
+          Names of requests with items that have no answer yet; it goes on when they
+          have, or says so again.
+        """
+        yield from self._ask("test set", TEST, lambda: (self._test, None))
+        first = self._rest[: self.terms.first_batch], None
         for run in self._runs:
-            run.chosen.append(self._buy("first batch", lambda: first))
-            self._explore(run)
-        winner = min(
-            self._runs, key=lambda run: np.nan_to_num(run.course.cost, nan=np.inf)
-        )
+            run.order = yield from self._ask("first batch", TRAIN, lambda: first)
+            yield from self._explore(run)
+        cost = lambda run: np.nan_to_num(run.course.cost, nan=np.inf)
+        winner = min(self._runs, key=cost)
         if len(self._runs) > 1:
             self._join(winner)
         while winner.course.stop is None:
-            self._grow(winner)
-            self._advance(winner)
-        return self._finish(winner)
+            yield from self._grow(winner)
+        yield from self._finish(winner)
 
-    def _explore(self, run: _Run) -> None:
+    def _explore(self, run: _Run) -> Waits:
         self._advance(run)
-        alone = len(self._runs) == 1
-        while run.course.stop is None and not alone:
+        while run.course.stop is None and len(self._runs) > 1:
             if run.course.stable or len(run.rounds) >= MOST_EXPLORING_ROUNDS:
                 return
-            self._grow(run)
-            self._advance(run)
+            yield from self._grow(run)
 
     def _join(self, winner: _Run) -> None:
         """The winner goes on with the labels, and the expenses, of all."""
-        others = [run for run in self._runs if run is not winner]
-        union = winner.order
-        for run in others:
-            union = np.concatenate([union, np.setdiff1d(run.order, union)])
-        winner.chosen = [union]
-        winner.inherited = sum(run.spend for run in others)
-        course = winner.course
-        winner.course = course._replace(cost=course.cost + winner.inherited, stop=None)
+        for run in self._runs:
+            if run is not winner:
+                more = np.setdiff1d(run.order, winner.order)
+                winner.order = np.concatenate([winner.order, more])
+                winner.inherited += run.spend
+        cost = winner.course.cost + winner.inherited
+        winner.course = winner.course._replace(cost=cost, stop=None)
         self._advance(winner)
 
-    def _grow(self, run: _Run) -> None:
-        """Buys the items that the last model is least sure of."""
+    def _ask(self, name: str, purpose: Purpose, choose: Callable[[], Chosen]) -> Waits:
+        chosen = self.book.request(name, purpose, choose)
+        while len(self.book.waiting(name)):
+            yield name
+        return chosen
+
+    def _grow(self, run: _Run) -> Waits:
+        """Buys the items that the last model is least sure of, and trains with them."""
 
         def least_sure():
-            margin = self._load(run.name, run.rounds[-1].number).margin
-            is_open = np.ones(self._terms.num_items, bool)
-            is_open[self._test] = is_open[run.order] = False
-            ranked = np.asarray(_rank(jnp.asarray(margin), jnp.asarray(is_open)))
-            return ranked[: run.course.batch]
+            margin = self._load(run.rounds[-1]).margin
+            chosen = self._ranked(margin, run.order)[: run.course.batch]
+            return chosen, -margin[chosen]
 
         name = f"{run.name}, round {len(run.rounds)}"
-        run.chosen.append(self._buy(name, least_sure))
+        chosen = yield from self._ask(name, TRAIN, least_sure)
+        run.order = np.concatenate([run.order, chosen])
+        self._advance(run)
 
     def _advance(self, run: _Run) -> None:
-        """Trains, measures and decides; or only decides, if the files have the rest."""
-        number, order = len(run.rounds), run.order
-        measured = self._measured.get((run.name, number))
-        if measured is None:
-            self._say(run, "training")
-            predictions = run.candidate.train(order, self._journal.labels[order])
-            self._check(run.name, predictions)
-            counts, errors = self._profile(predictions, len(order))
-            seconds = float(predictions.seconds)
-            self._save(run.name, number, predictions)
-        else:
-            if measured["size"] != len(order):
-                raise ValueError(
-                    f"{self._folder}: round {number} of {run.name!r} was trained on "
-                    f"{measured['size']} labels, but {LABELS_FILE} has {len(order)}; "
-                    "the files do not belong together"
-                )
-            counts, errors = measured["counts"], measured["errors"]
-            seconds = measured["seconds"]
-        _, machine = self._machine(len(order), counts, errors)
-        spend = run.spend + run.cost_of(len(order), seconds)
-        row = Round(
-            run.name, number, len(order), seconds, spend, counts, errors, machine
-        )
+        """Trains, measures and decides; or only decides, if the rest is there."""
+        row = self._measured.get((run.name, len(run.rounds)))
+        is_new = row is None
+        if row is None:
+            row = self._train(run)
+        elif row.size != len(run.order):
+            raise ValueError(
+                f"{self.folder}: round {row.number} of {run.name!r} was trained on "
+                f"{row.size} labels, but {len(run.order)} were asked for; the files do "
+                "not belong together"
+            )
+        _, machine = self._machine(row)
+        row = row._replace(spend=run.spend + run.cost_of(row), machine=machine)
         rounds = [*run.rounds, row]
-        run.course, plan = self._policy(run.course, run.price(rounds), rounds)
+        run.course, plan = self.policy(run.course, run.price(rounds), rounds)
         row = row._replace(
             plan_size=None if plan is None else int(plan.size),
             plan_theta=None if plan is None else round(float(plan.theta), 6),
@@ -279,70 +274,79 @@ class Campaign:
             stop=run.course.stop,
         )
         run.rounds.append(row)
-        if measured is None and self._folder is not None:
-            files.append_line(self._folder / ROUNDS_FILE, row)
+        if is_new and self.folder is not None:
+            files.append_line(self.folder / ROUNDS_FILE, row)
         self._forget()
-        self._say(run, "buying")
+        self._show(run, "buying")
 
-    def _buy(self, name: str, choose: Callable[[], np.ndarray]) -> np.ndarray:
-        return self._journal.buy(name, choose, bought=self._bar.update)
-
-    def _check(self, name: str, predictions: Predictions) -> None:
-        expected = (self._terms.num_items,)
+    def _train(self, run: _Run) -> Round:
+        """Trains and measures; the predictions are kept before anything is said."""
+        self._show(run, "training")
+        known = self._with_labels(run.order, "asked for to train on")
+        test = self._with_labels(self._test, "of the test set")
+        labels = self.book.labels
+        predictions = run.model.train(known, labels[known])
         for field in ("labels", "margin"):
             shape = np.shape(getattr(predictions, field))
-            if shape != expected:
+            if shape != labels.shape:
                 raise ValueError(
-                    f"candidates[{name!r}].train returned {field} of shape {shape}; "
-                    f"expected {expected}, one for each item of the pool"
+                    f"models[{run.name!r}].train returned {field} of shape {shape}; "
+                    f"expected {labels.shape}, one for each item of the pool"
                 )
-
-    def _profile(self, predictions: Predictions, size: int):
-        shares = _plan.shares_of_test(self._terms, size, self._thetas)
-        correct = predictions.labels[self._test] == self._journal.labels[self._test]
-        counts, errors = _laws.error_profile(
-            jnp.asarray(predictions.margin[self._test]),
-            jnp.asarray(correct),
-            jnp.asarray(shares, jnp.float32),
+        size, right = len(run.order), predictions.labels[test] == labels[test]
+        counts, errors = measured_errors(
+            self.terms, size, self.thetas, predictions.margin[test], right
         )
-        return counts.tolist(), errors.tolist()
+        row = Round(run.name, len(run.rounds), size, float(predictions.seconds))
+        self._predictions[row.model, row.number] = predictions
+        if self.folder is not None:
+            with files.writing(self._path(row.model, row.number)) as file:
+                np.savez(file, labels=predictions.labels, margin=predictions.margin)
+        return row._replace(counts=counts, errors=errors)
 
-    def _machine(self, size: int, counts, errors) -> tuple[float, int]:
+    def _with_labels(self, items: np.ndarray, which: str) -> np.ndarray:
+        known = items[self.book.labels[items] >= 0]
+        if not len(known):
+            raise ValueError(
+                f"none of the {len(items)} items {which} has a label that holds; "
+                "settle those that are disputed, or tell labels of skipped ones"
+            )
+        return known
+
+    def _machine(self, row: Round) -> tuple[float, int]:
         """What the model may label by what was measured: theta, and how many items."""
-        rate, _ = _laws.error_rates(jnp.asarray(counts), jnp.asarray(errors))
-        theta, machine = _plan.machine_share(
-            self._terms, jnp.asarray([size]), rate[None], jnp.asarray(self._thetas)
-        )
+        measured = map(np.asarray, (row.size, row.counts, row.errors, self.thetas))
+        theta, machine = _may_label(self.terms, *measured)
         return float(theta[0]), int(machine[0])
 
-    def _finish(self, winner: _Run) -> Result:
-        terms, runs = self._terms, {run.name: run for run in self._runs}
-        is_human = self._journal.labels >= 0
-        chosen, machine_made = winner.rounds[-1], np.zeros(0, np.int64)
-        for name, number in self._kept(winner):
-            row = runs[name].rounds[number]
-            confident = self._most_confident(runs[name], row)
-            confident = confident[~is_human[confident]]
-            if len(confident) > len(machine_made):
-                chosen, machine_made = row, confident
-        rest = is_human | np.isin(np.arange(terms.num_items), machine_made)
-        self._buy("rest", lambda: np.flatnonzero(~rest))
-        labels = self._journal.labels.copy()
-        is_human = labels >= 0
-        error = 0.0
-        if len(machine_made):
-            predicted = self._load(chosen.candidate, chosen.number).labels
-            labels[machine_made] = predicted[machine_made]
-            theta, _ = self._machine(chosen.size, chosen.counts, chosen.errors)
-            place = int(np.argmin(np.abs(np.asarray(self._thetas) - theta)))
-            share = len(machine_made) / terms.num_items
+    def _finish(self, winner: _Run) -> Waits:
+        """People label what no model may; of two models the one that may label more."""
+        terms, book = self.terms, self.book
+        orders = {run.name: run.order for run in self._runs}
+        chosen, by_model = winner.rounds[-1], np.zeros(0, np.int64)
+        for row in self._kept(winner):
+            # Of what was not labelled then.
+            known = orders[row.model][: row.size]
+            surest = self._ranked(-self._load(row).margin, known)[: row.machine]
+            surest = surest[~book.is_answered[surest]]
+            if len(surest) > len(by_model):
+                chosen, by_model = row, surest
+        is_rest = ~book.is_answered
+        is_rest[by_model] = False
+        rest = f"rest of {chosen.model}, round {chosen.number}"
+        yield from self._ask(rest, TRAIN, lambda: (np.flatnonzero(is_rest), None))
+        labels, is_human, error = book.labels.copy(), book.is_answered.copy(), 0.0
+        if len(by_model):
+            labels[by_model] = self._load(chosen).labels[by_model]
+            theta, _ = self._machine(chosen)
+            place = int(np.argmin(np.abs(np.asarray(self.thetas) - theta)))
+            share = len(by_model) / terms.num_items
             error = share * chosen.errors[place] / chosen.counts[place]
-            self._bar.update(len(machine_made))
-        return Result(
+        self.result = Result(
             labels=labels,
             is_human=is_human,
-            candidate=chosen.candidate,
-            theta=len(machine_made) / terms.num_items,
+            model=chosen.model,
+            theta=len(by_model) / terms.num_items,
             error_estimate=error,
             trained_on=winner.rounds[-1].size,
             human_cost=float(is_human.sum() * terms.price),
@@ -351,71 +355,64 @@ class Campaign:
             stop=winner.course.stop or "",
             rounds=[row for run in self._runs for row in run.rounds],
         )
+        if self.folder is not None:
+            _write(self.folder, self.result)
 
-    def _most_confident(self, run: _Run, row: Round) -> np.ndarray:
-        """What the model of a round may label, of what was not labelled then."""
-        margin = self._load(row.candidate, row.number).margin
-        is_open = np.ones(self._terms.num_items, bool)
-        is_open[self._test] = is_open[run.order[: row.size]] = False
-        surest = _rank(-jnp.asarray(margin), jnp.asarray(is_open))
-        return np.asarray(surest)[: row.machine]
+    def _ranked(self, values: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """Items by rising value, NaN last: all but the test set and those known."""
+        is_open = np.ones(len(values), bool)
+        is_open[self._test] = is_open[known] = False
+        items = np.flatnonzero(is_open)
+        return items[np.argsort(values[items], kind="stable")]
 
-    def _kept(self, winner: _Run) -> list[tuple[str, int]]:
-        """The last round of the winner, and that whose model may label most."""
-        rows = [row for run in self._runs for row in run.rounds if row.machine]
-        best = sorted(rows, key=lambda row: row.machine)[-1:]
-        kept = [*winner.rounds[-1:], *best]
-        return [(row.candidate, row.number) for row in kept]
+    def _kept(self, run: _Run) -> list[Round]:
+        """The last round of a model, and that whose model may label most."""
+        rows = [row for each in self._runs for row in each.rounds if row.machine]
+        return [*run.rounds[-1:], *sorted(rows, key=lambda row: row.machine)[-1:]]
 
     def _path(self, name: str, number: int) -> Path:
         place = [run.name for run in self._runs].index(name)
-        return Path(self._folder or "") / _PREDICTIONS / f"{place}-{number}.npz"
+        return Path(self.folder or "") / _PREDICTIONS / f"{place}-{number}.npz"
 
-    def _save(self, name: str, number: int, predictions: Predictions) -> None:
-        self._predictions[name, number] = predictions
-        if self._folder is not None:
-            path = self._path(name, number)
-            temporary = path.with_suffix(".tmp")
-            with open(temporary, "wb") as file:
-                np.savez(file, labels=predictions.labels, margin=predictions.margin)
-            os.replace(temporary, path)
-
-    def _load(self, name: str, number: int) -> Predictions:
-        if (name, number) not in self._predictions:
-            path = self._path(name, number)
+    def _load(self, row: Round) -> Predictions:
+        place = row.model, row.number
+        if place not in self._predictions:
+            path = self._path(row.model, row.number)
             if not path.exists():
                 raise ValueError(
                     f"{path} is missing, but {ROUNDS_FILE} has its round; remove the "
                     f"last lines of {ROUNDS_FILE} down to that round to train again"
                 )
             with np.load(path, allow_pickle=False) as arrays:
-                self._predictions[name, number] = Predictions(
-                    arrays["labels"], arrays["margin"], 0.0
-                )
-        return self._predictions[name, number]
+                kept = Predictions(arrays["labels"], arrays["margin"], row.seconds)
+            self._predictions[place] = kept
+        return self._predictions[place]
 
     def _forget(self) -> None:
         """Drops the predictions that nobody will ask for."""
-        kept = {place for run in self._runs for place in self._kept(run)}
-        for name, number in set(self._predictions) - kept:
-            del self._predictions[name, number]
-            if self._folder is not None:
-                self._path(name, number).unlink(missing_ok=True)
+        rows = [row for run in self._runs for row in self._kept(run)]
+        for place in set(self._predictions) - {(row.model, row.number) for row in rows}:
+            del self._predictions[place]
+            if self.folder is not None:
+                self._path(*place).unlink(missing_ok=True)
 
-    def _say(self, run: _Run, doing: str) -> None:
+    def _show(self, run: _Run, doing: str) -> None:
         cost = run.course.cost
-        self._bar.set_postfix(
-            {
-                "model": run.name,
-                "B": len(run.order),
-                "predicted": "?" if np.isnan(cost) else f"{cost:.2f} USD",
-                "now": doing,
-            }
-        )
+        predicted = "?" if np.isnan(cost) else f"{cost:.2f} USD"
+        facts = {"model": run.name, "B": len(run.order), "predicted": predicted}
+        self.say(facts | {"now": doing})
 
 
-@jax.jit
-def _rank(values: jax.Array, is_open: jax.Array) -> jax.Array:
-    """[N] indices by rising value, those of NaN and then those not open last."""
-    values = jnp.where(jnp.isnan(values), jnp.finfo(values.dtype).max, values)
-    return jnp.argsort(jnp.where(is_open, values, jnp.inf))
+@functools.partial(jax.jit, static_argnames="terms")
+def _may_label(terms: Terms, size, counts, errors, thetas):
+    rate, _ = _laws.error_rates(counts, errors)
+    return _plan.machine_share(terms, size[None], rate[None], thetas)
+
+
+def _write(folder: Path, result: Result) -> None:
+    with files.writing(folder / ARRAYS_FILE) as file:
+        np.savez(file, labels=result.labels, is_human=result.is_human)
+    content = result._asdict() | {"cost": result.cost}
+    content["human_labels"] = int(result.is_human.sum())
+    del content["labels"], content["is_human"]
+    files.write_json(folder / RESULT_FILE, content)

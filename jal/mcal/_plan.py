@@ -4,12 +4,12 @@ MCAL in pure functions. Humans label a test set T, a training set B and whatever
 model is not sure of; the model labels the most confident share theta of the pool X.
 From the predicted errors of every (B, theta), `search` finds the plan of least cost and
 `advance` decides, round by round, how many labels to buy next or why to stop.
-`jal.labelling` runs it. Dollars are USD; Q thetas, G sizes of a grid, R rounds.
+`jal.mcal.label` runs it. Dollars are USD; Q thetas, G sizes of a grid, R rounds.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -110,6 +110,37 @@ class Course(NamedTuple):
     stop: str | None = None
 
 
+def usual_terms(
+    num_items: int,
+    price: float,
+    *,
+    num_test: int | None = None,
+    batch: int | None = None,
+    **options: Any,
+) -> Terms:
+    """Terms with the sizes that the paper takes: 5 % test, batches and steps of 1 %.
+
+    Args:
+      num_items: |X|.
+      price: of a human label, in USD.
+      num_test: |T|, or None for 5 % of |X|.
+      batch: delta_0, or None for 1 % of |X|.
+      **options: the other fields of `Terms`.
+
+    Returns:
+      `Terms`.
+
+    >>> usual_terms(60_000, 0.04)[:3], usual_terms(60_000, 0.04, batch=50).first_batch
+    ((60000, 3000, 0.04), 50)
+
+    Reference: Qiu, Chintalapudi and Govindan, "MCAL: minimum cost human-machine active
+    labeling", 2023, algorithm 1, lines 1 and 2.
+    """
+    step = max(1, round(0.01 * num_items))
+    options = {"first_batch": batch or step, "grid_step": step, **options}
+    return Terms(num_items, num_test or max(1, num_items // 20), price, **options)
+
+
 def check(terms: Terms, thetas: Sequence[float] = THETAS) -> None:
     """Checks what is to be labelled and on which terms.
 
@@ -124,31 +155,30 @@ def check(terms: Terms, thetas: Sequence[float] = THETAS) -> None:
     Traceback (most recent call last):
     ValueError: price=0.0; a label must cost more than 0 USD
     """
-    if not (terms.price > 0 and math.isfinite(terms.price)):
-        raise ValueError(f"price={terms.price}; a label must cost more than 0 USD")
-    if not 0 < terms.max_error < 1:
-        raise ValueError(
-            f"max_error={terms.max_error}; it must lie between 0 and 1, such as 0.05"
-        )
-    if terms.constraint not in ("overall", "set"):
-        raise ValueError(
-            f'constraint={terms.constraint!r}; allowed are "overall" and "set"'
-        )
-    if terms.theta_base not in ("pool", "remaining"):
-        raise ValueError(
-            f'theta_base={terms.theta_base!r}; allowed are "pool" and "remaining"'
-        )
-    for name in ("num_items", "num_test", "first_batch", "grid_step"):
-        if getattr(terms, name) < 1:
-            raise ValueError(f"{name}={getattr(terms, name)}; it must be at least 1")
-    for name in ("tolerance", "slack", "exploration"):
-        value = getattr(terms, name)
-        if not (value >= 0 and math.isfinite(value)):
-            raise ValueError(f"{name}={value}; it must not be negative")
-    if terms.confidence is not None and not terms.confidence > 0:
-        raise ValueError(
-            f"confidence={terms.confidence}; z must be above 0, such as 1.645, or None"
-        )
+    amount = lambda value: 0 <= value < math.inf, "it must not be negative"
+    number = lambda value: value >= 1, "it must be at least 1"
+    either = lambda a, b: ((a, b).__contains__, f'allowed are "{a}" and "{b}"')
+    rules = {
+        "price": (
+            lambda value: 0 < value < math.inf,
+            "a label must cost more than 0 USD",
+        ),
+        "max_error": (
+            lambda value: 0 < value < 1,
+            "it must lie between 0 and 1, such as 0.05",
+        ),
+        "constraint": either("overall", "set"),
+        "theta_base": either("pool", "remaining"),
+        **dict.fromkeys(("num_items", "num_test", "first_batch", "grid_step"), number),
+        **dict.fromkeys(("tolerance", "slack", "exploration"), amount),
+        "confidence": (
+            lambda z: z is None or z > 0,
+            "z must be above 0, such as 1.645, or None",
+        ),
+    }
+    for name, (holds, allowed) in rules.items():
+        if not holds(value := getattr(terms, name)):
+            raise ValueError(f"{name}={value!r}; {allowed}")
     if terms.num_test + terms.first_batch > terms.num_items:
         raise ValueError(
             f"num_test + first_batch = {terms.num_test} + {terms.first_batch}, but "
@@ -454,28 +484,7 @@ def advance(
             dear=course.dear + 1 if dear else 0,
             passed=course.passed + 1 if target <= size else 0,
         )
-    stop = None
-    if left <= 0:
-        stop = "the pool is exhausted"
-    elif promised == 0 and spend > terms.exploration * humans_alone:
-        stop = (
-            f"training has cost {spend:.2f} USD, more than "
-            f"{terms.exploration:.0%} of the human labels, and no share of the pool "
-            "is predicted to be labelled well enough"
-        )
-    elif course.dear >= 2:
-        stop = (
-            f"the best plan costs {course.cost:.2f} USD, not less than "
-            f"{humans_alone:.2f} USD for humans"
-        )
-    elif course.rises >= 2:
-        stop = f"the predicted cost rose twice in a row, to {course.cost:.2f} USD"
-    elif course.passed >= (1 if course.stable else 2):
-        stop = "no larger training set is predicted to be cheaper"
-        if course.cost >= humans_alone:
-            stop += (
-                f", nor any plan to cost less than {humans_alone:.2f} USD for humans"
-            )
+    stop = _why_stop(terms, course, left, spend, promised)
     if stop is not None:
         return course._replace(batch=0, stop=stop)
     if plan is None or not course.stable:
@@ -489,3 +498,30 @@ def advance(
     rounds = spread_rounds(terms, price, size, target, extra=course.cap - at_once)
     batch = min(-(-(target - size) // rounds), left)
     return course._replace(batch=batch, rounds=rounds)
+
+
+def _why_stop(terms: Terms, course: Course, left: int, spend: float, promised: int):
+    humans_alone = terms.num_items * terms.price
+    if left <= 0:
+        return "the pool is exhausted"
+    if promised == 0 and spend > terms.exploration * humans_alone:
+        return (
+            f"training has cost {spend:.2f} USD, more than "
+            f"{terms.exploration:.0%} of the human labels, and no share of the pool "
+            "is predicted to be labelled well enough"
+        )
+    if course.dear >= 2:
+        return (
+            f"the best plan costs {course.cost:.2f} USD, not less than "
+            f"{humans_alone:.2f} USD for humans"
+        )
+    if course.rises >= 2:
+        return f"the predicted cost rose twice in a row, to {course.cost:.2f} USD"
+    if course.passed >= (1 if course.stable else 2):
+        stop = "no larger training set is predicted to be cheaper"
+        if course.cost >= humans_alone:
+            stop += (
+                f", nor any plan to cost less than {humans_alone:.2f} USD for humans"
+            )
+        return stop
+    return None

@@ -28,6 +28,28 @@
 - `Annotator`: What one annotator did.
 - `status_of`: How far a session is, from its store alone: no pool, no model.
 - `spending`: What was spent after how many labels, item by item.
+- `said_of`: What was said of some items, in a line each.
+- `begin`: Begins a session over files, as `jal init` does.
+- `resume`: Goes on with a session that `begin` or `jal init` made.
+- `names_of`: How people call the items of a session.
+- `write_batch_files`: Writes what annotators need: batch.csv, and tasks.json for Label
+  Studio.
+- `tell_file`: Takes labels from a filled-in batch.csv, or from an export of Label
+  Studio.
+- `export_labels`: Writes the labels that hold to a CSV file: index, name, label, by,
+  probability.
+- `write_report`: Writes a page of HTML: learning curve, spend, classes, the last
+  batch's images.
+- `previews`: Pictures of some items of a session, for people.
+- `read_pool`: Reads what is to be labelled: how people call it, and what a model sees
+  of it.
+- `image_files`: Lists the images of a folder and of those in it, in the order of their
+  names.
+- `read_images`: Reads image files as people see them, cut to their middle squares.
+- `default_strategy`: What `jal init` chooses by: BALD needs dropout, which no linear
+  model has.
+- `default_recipe`: How `jal init` trains and chooses: a small CNN of images, an SVM of
+  features.
 """
 
 from jal.session._annotations import (
@@ -40,6 +62,16 @@ from jal.session._annotations import (
     write_csv,
 )
 from jal.session._consensus import amounts, by_item, decide
+from jal.session._folder import (
+    begin,
+    export_labels,
+    names_of,
+    previews,
+    resume,
+    tell_file,
+    write_batch_files,
+    write_report,
+)
 from jal.session._label_studio import (
     CONTROL,
     label_studio_config,
@@ -48,16 +80,43 @@ from jal.session._label_studio import (
     read_label_studio,
     thumbnail,
 )
+from jal.session._pool import (
+    IMAGE_SIZE,
+    STRATEGIES,
+    default_recipe,
+    default_strategy,
+    image_files,
+    read_images,
+    read_pool,
+)
 from jal.session._session import UNITS, Batch, Recipe, Session
-from jal.session._status import Annotator, Measured, Status, spending, status_of
-from jal.session._store import TEST, TRAIN, AskedBatch, Labels, LabelStore, Told
+from jal.session._status import (
+    Annotator,
+    Measured,
+    Status,
+    said_of,
+    spending,
+    status_of,
+)
+from jal.session._store import (
+    STORE_FILE,
+    TEST,
+    TRAIN,
+    AskedBatch,
+    Labels,
+    LabelStore,
+    Told,
+)
 
 # fmt: off
 __all__ = [
-    "amounts", "Annotation", "Annotator", "AskedBatch", "Batch", "by_item", "CONTROL",
-    "decide", "label_studio_config", "label_studio_tasks", "Labels", "LabelStore",
-    "Measured", "MODEL", "read_answers", "read_csv", "read_label_studio", "Recipe",
-    "Session", "SKIPPED", "spending", "Status", "status_of", "TEST", "thumbnail",
-    "Told", "TRAIN", "UNITS", "Vocabulary", "write_batch", "write_csv",
+    "amounts", "Annotation", "Annotator", "AskedBatch", "Batch", "begin", "by_item",
+    "CONTROL", "decide", "default_recipe", "default_strategy", "export_labels",
+    "image_files", "IMAGE_SIZE", "label_studio_config", "label_studio_tasks", "Labels",
+    "LabelStore", "Measured", "MODEL", "names_of", "previews", "read_answers",
+    "read_csv", "read_images", "read_label_studio", "read_pool", "Recipe", "resume",
+    "said_of", "Session", "SKIPPED", "spending", "Status", "status_of", "STORE_FILE",
+    "STRATEGIES", "tell_file", "TEST", "thumbnail", "Told", "TRAIN", "UNITS",
+    "Vocabulary", "write_batch", "write_batch_files", "write_csv", "write_report",
 ]
 # fmt: on

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jal.session import _tables
-from jal.session._tables import COLUMNS, shown
+from jal.session._tables import COLUMNS, expect, located, shown
 
 # The label of an item that an annotator could not answer; the first is written.
 SKIPPED = ("skip", "unsure")
@@ -23,6 +23,7 @@ MAX_SECONDS = 1e9
 MODEL = "model"
 
 _SHOWN = 10
+_NUMBERS = ("seconds", "cost", "at")
 _NOT_IN_XML = re.compile("[^\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -112,9 +113,7 @@ class Vocabulary:
 
     def label(self, text: str) -> int | None:
         """The class that a label names, or None for a word of `SKIPPED`."""
-        if not isinstance(text, str):
-            raise ValueError(f"label is {shown(text)}; expected the name of a class")
-        text = text.strip()
+        text = expect("label", text, str, "the name of a class").strip()
         if text in self.classes:
             return self.classes[text]
         if text.lower() in SKIPPED:
@@ -125,6 +124,11 @@ class Vocabulary:
             f"label {shown(text)} is no class; allowed are {_some(self.classes)}, and "
             f"{SKIPPED[0]!r} for no answer"
         )
+
+    def check(self, annotation: Annotation) -> Annotation:
+        """Refuses what cannot be an answer about these items: see `check`."""
+        sizes = {"num_items": len(self.names), "num_classes": len(self.classes)}
+        return check(annotation, **sizes)
 
 
 def check(annotation: Annotation, *, num_items: int, num_classes: int) -> Annotation:
@@ -147,8 +151,8 @@ def check(annotation: Annotation, *, num_items: int, num_classes: int) -> Annota
     'ann'
     """
     item, label, annotator, seconds, cost, at, final = annotation
-    if not isinstance(annotator, str):
-        raise ValueError(f"annotator is {shown(annotator)}; expected text")
+    expect("annotator", annotator, str, "text")
+    expect("final", final, bool | np.bool_, "True or False")
     if "\0" in annotator or annotator.encode(errors="replace") != annotator.encode(
         errors="surrogatepass"
     ):
@@ -156,8 +160,6 @@ def check(annotation: Annotation, *, num_items: int, num_classes: int) -> Annota
             f"annotator is {shown(annotator)}, which no text file can hold; rename the "
             "annotator"
         )
-    if not isinstance(final, bool | np.bool_):
-        raise ValueError(f"final is {shown(final)}; expected True or False")
     return Annotation(
         _below("item", item, num_items),
         None if label is None else _below("label", label, num_classes),
@@ -216,30 +218,23 @@ def read_csv(
     for line, row in _tables.rows(path):
         if not row.get("label", "").strip():
             continue
-        try:
+        with located(f"{path}, {line}"):
             same_pool(row.get("pool"), pool)
             if row.get("by", "").strip() == MODEL:
                 raise ValueError(
                     f"the column by says that the label is a guess of the {MODEL}; "
                     "leave such rows out, or empty the cell where a person agrees"
                 )
-            annotation = check(
-                Annotation(
-                    vocabulary.item(
-                        _tables.whole("index", row.get("index")), row.get("name")
-                    ),
-                    vocabulary.label(row["label"]),
-                    row.get("annotator", ""),
-                    _tables.number("seconds", row.get("seconds")),
-                    _tables.number("cost", row.get("cost")),
-                    _tables.number("at", row.get("at")),
-                    _yes("final", row.get("final")),
-                ),
-                num_items=len(names),
-                num_classes=len(classes),
+            index = _tables.whole("index", row.get("index"))
+            numbers = {w: _tables.number(w, row.get(w)) for w in _NUMBERS}
+            annotation = Annotation(
+                vocabulary.item(index, row.get("name")),
+                vocabulary.label(row["label"]),
+                row.get("annotator", ""),
+                **numbers,
+                final=_yes("final", row.get("final")),
             )
-        except ValueError as error:
-            raise ValueError(f"{path}, {line}: {error}") from error
+            annotation = vocabulary.check(annotation)
         said.setdefault((*annotation[:3], annotation.final), annotation)
     return list(said.values())
 
@@ -270,10 +265,9 @@ def write_csv(
     >>> read_csv(path, **pool, classes=["c"])[0].seconds
     2.5
     """
-    Vocabulary(names, classes)
+    vocabulary = Vocabulary(names, classes)
     table: list[Sequence[Any]] = [(*COLUMNS, "at", "final")]
-    for annotation in annotations:
-        said = check(annotation, num_items=len(names), num_classes=len(classes))
+    for said in map(vocabulary.check, annotations):
         label = SKIPPED[0] if said.label is None else classes[said.label]
         final = "yes" if said.final else ""
         table.append((said.item, names[said.item], label, *said[2:-1], final))
@@ -357,8 +351,7 @@ def _yes(what: str, text: str | None) -> bool:
 def _numbers(what: str, names: Sequence[str]) -> dict[str, int]:
     numbers = {name: number for number, name in enumerate(names)}
     for number, name in enumerate(names):
-        if not isinstance(name, str):
-            raise ValueError(f"{what}[{number}] is {shown(name)}; expected text")
+        expect(f"{what}[{number}]", name, str, "text")
         if numbers[name] != number:
             raise ValueError(
                 f"{what}: {shown(name)} stands for {number} and {numbers[name]}; "

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jal import loop
-from jal._core.compile import cpu_compiler_options
+from jal._core.compile import jit
 from jal.loop import Carried
 from jal.predictive import predict_items
 from jal.types import Data, Learner, Picks, Pool, Proposal, Strategy, View
@@ -31,7 +31,6 @@ class Found(NamedTuple):
     confidence: jax.Array  # [K] its probability
     test_predicted: jax.Array  # [n] class
     test_margin: jax.Array  # [n] p_1 - p_2
-    metrics: dict  # of the learner
 
 
 def pool_of(order: np.ndarray, excluded: np.ndarray) -> Pool:
@@ -39,25 +38,21 @@ def pool_of(order: np.ndarray, excluded: np.ndarray) -> Pool:
     num_items = len(excluded)
     labeled = np.zeros(num_items, bool)
     labeled[order] = True
-    buffer = np.full(min(num_items, _power_of_four(len(order))), -1, np.int32)
-    buffer[: len(order)] = order
     return Pool(
         jnp.asarray(labeled),
         jnp.asarray(excluded & ~labeled),
-        jnp.asarray(buffer),
+        padded(order, -1, num_items),
         jnp.asarray(len(order), jnp.int32),
     )
 
 
-def padded(rows: np.ndarray) -> jax.Array:
-    """Pool indices, filled up with 0 to a power of four."""
-    filled = np.zeros(_power_of_four(len(rows)), np.int32)
-    filled[: len(rows)] = rows
+def padded(rows: np.ndarray, fill: int = 0, most: int | None = None) -> jax.Array:
+    """Pool indices, filled up to a power of four, but at `most` so many."""
+    number = len(rows)
+    size = max(64, 4 ** -(-max(number - 1, 0).bit_length() // 2))
+    filled = np.full(size if most is None else min(size, most), fill, np.int32)
+    filled[:number] = rows
     return jnp.asarray(filled)
-
-
-def _power_of_four(number: int) -> int:
-    return max(64, 4 ** -(-max(number - 1, 0).bit_length() // 2))
 
 
 def initial(
@@ -76,13 +71,10 @@ def initial(
 
 
 def _jit(*static: str) -> Callable:
-    """`jax.jit`, but for options that depend on a backend which is not there yet."""
+    """`jal.jit`, but for options that depend on a backend which is not there yet."""
 
     def decorate(function):
-        @functools.cache
-        def compiled():
-            options = cpu_compiler_options()
-            return jax.jit(function, static_argnames=static, compiler_options=options)
+        compiled = functools.cache(lambda: jit(function, static_argnames=static))
 
         @functools.wraps(function)
         def call(*arguments, **options):
@@ -154,7 +146,7 @@ def choose(
     """Trains, chooses K items, and predicts those and the items `tested` [n]."""
     now = functools.partial(loop.round_key, key, number)
     seen = data if weighs_cost else data._replace(cost=None)
-    predict, metrics = loop.fit(now(loop.FIT), learner, carried.variables, seen, pool)
+    predict, _ = loop.fit(now(loop.FIT), learner, carried.variables, seen, pool)
     candidates, available, proposal = propose.propose(
         now(loop.PROPOSAL), carried.proposal, pool
     )
@@ -190,7 +182,6 @@ def choose(
         confidence,
         test_predicted,
         test_margin,
-        metrics,
     )
     return Carried(predict.args[0], cost_variables, state, proposal), found
 

@@ -14,9 +14,10 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
-from jal.session import _annotations, _tables
+from jal.session import _annotations, _pool, _tables
 from jal.session import _label_studio_answers as answers
 from jal.session._annotations import Annotation, Vocabulary, shown
+from jal.session._tables import located
 
 CONTROL = "choice"
 
@@ -73,37 +74,25 @@ def label_studio_tasks(
         images = [names[index] for index in indices]
     if len(images) != len(indices):
         raise ValueError(f"images: {len(images)} for {len(indices)} items")
+    marked = {} if pool is None else {"jal_pool": pool}
     made: list[dict] = [
-        {"data": {"image": _url(image), "jal_item": index, "name": names[index]}}
-        for index, image in zip(indices, images, strict=True)
+        {"data": {"image": _url(image), "jal_item": i, "name": names[i], **marked}}
+        for i, image in zip(indices, images, strict=True)
     ]
-    if pool is not None:
-        for task in made:
-            task["data"]["jal_pool"] = pool
     if probabilities is None or not made:
         return made
-    guesses = np.asarray(probabilities, float)
-    if guesses.shape != (len(indices), len(classes)):
+    guesses, shape = np.asarray(probabilities, float), (len(indices), len(classes))
+    if guesses.shape != shape:
         raise ValueError(
-            f"probabilities has shape {guesses.shape}; expected [K, C] = "
-            f"{(len(indices), len(classes))}"
+            f"probabilities has shape {guesses.shape}; expected [K, C] = {shape}"
         )
     if not ((guesses >= 0) & (guesses <= 1 + 1e-5)).all():
         raise ValueError("probabilities must lie in [0, 1]; take the softmax of logits")
     for task, guess in zip(made, guesses, strict=True):
-        result = {
-            "from_name": CONTROL,
-            "to_name": "image",
-            "type": "choices",
-            "value": {"choices": [classes[guess.argmax()]]},
-        }
-        task["predictions"] = [
-            {
-                "model_version": model_version,
-                "score": float(guess.max()),
-                "result": [result],
-            }
-        ]
+        choices = {"choices": [classes[guess.argmax()]]}
+        result = {"from_name": CONTROL, "to_name": "image", "type": "choices"}
+        made_by = {"model_version": model_version, "score": float(guess.max())}
+        task["predictions"] = [made_by | {"result": [result | {"value": choices}]}]
     return made
 
 
@@ -163,9 +152,7 @@ def thumbnail(image: Any, *, size: int = 128) -> str:
     pixels = np.asarray(image)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]
-    if not (
-        pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))
-    ) or not all(pixels.shape):
+    if pixels.ndim != 2 and pixels.shape[2:] not in ((3,), (4,)) or not pixels.size:
         raise ValueError(
             f"image has shape {pixels.shape}; expected [H, W] or [H, W, C] with C = 1, "
             "3 or 4"
@@ -183,15 +170,12 @@ def thumbnail(image: Any, *, size: int = 128) -> str:
         pixels = np.round(pixels * 255).astype(np.uint8)
     if pixels.dtype != np.uint8:
         raise ValueError(f"image has dtype {pixels.dtype}; expected uint8 or float")
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError("thumbnails need Pillow: pip install pillow") from error
+    image_module, _ = _pool.pillow()
     height, width = pixels.shape[:2]
     scale = size / max(height, width)
     # Pixels stay squares where there are few of them.
-    how = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX
-    picture = Image.fromarray(pixels).resize(
+    how = image_module.Resampling["NEAREST" if scale >= 1 else "BOX"]
+    picture = image_module.fromarray(pixels).resize(
         (max(round(width * scale), 1), max(round(height * scale), 1)), how
     )
     file = io.BytesIO()
@@ -250,13 +234,11 @@ def read_label_studio(
     place = "the beginning"
     try:
         for place, entry in answers.entries(path):
-            try:
+            with located(f"{path}, {place}"):
                 for annotation in reader.annotations(place, entry):
                     known = said.setdefault(annotation[:3], annotation)
                     if (annotation.at or 0) > (known.at or 0):
                         said[annotation[:3]] = known._replace(at=annotation.at)
-            except ValueError as error:
-                raise ValueError(f"{path}, {place}: {error}") from error
     except RecursionError:
         raise ValueError(
             f"{path}, {place}: nested too deeply; this is no export of Label Studio"

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from jal.session import _annotations, _tables
 from jal.session._annotations import Annotation, Vocabulary, shown
+from jal.session._tables import expect, located
 
 # Label Studio puts the start of a random number before the name of an upload.
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
@@ -35,8 +36,7 @@ class Reader:
         self.renamed: tuple[str, str] | None = None  # the same, naming a class alone
 
     def annotations(self, place: str, entry: Any) -> Iterator[Annotation]:
-        if not isinstance(entry, dict):
-            raise ValueError(f"this is {shown(entry)}; expected an object, a task")
+        expect("this", entry, dict, "an object, a task")
         if "annotations" in entry or "completions" in entry:
             answers = entry.get("annotations", entry.get("completions"))
             yield from self._of_task(place, entry.get("data"), answers)
@@ -57,28 +57,19 @@ class Reader:
             yield from self._of_flat(place, entry)
 
     def _of_task(self, place: str, data: Any, answers: Any) -> Iterator[Annotation]:
-        if not isinstance(answers, list):
-            raise ValueError(f"annotations is {shown(answers)}; expected a list")
-        if not answers:
+        if not expect("annotations", answers, list, "a list"):
             return
-        if not isinstance(data, dict):
-            raise ValueError(f"data is {shown(data)}; expected an object")
-        item = self._item(data)
+        item = self._item(expect("data", data, dict, "an object"))
+        numbers = "an object. Export annotations, not only their numbers"
         for answer in answers:
-            if not isinstance(answer, dict):
-                raise ValueError(
-                    f"an annotation is {shown(answer)}; expected an object. Export "
-                    "annotations, not only their numbers"
-                )
-            skipped = _flag(answer, "was_cancelled") or _flag(answer, "skipped")
+            expect("an annotation", answer, dict, numbers)
+            skipped = [
+                expect(name, answer.get(name, False), bool | None, "true or false")
+                for name in ("was_cancelled", "skipped")
+            ]
             choices = self._choices(place, answer.get("result"))
-            yield self._annotation(
-                item,
-                [] if skipped else choices,
-                answer.get("completed_by"),
-                answer.get("lead_time"),
-                _time_of(answer),
-            )
+            who = answer.get("completed_by")
+            yield self._annotation(item, [] if any(skipped) else choices, who, answer)
 
     def _of_flat(self, place: str, entry: dict) -> Iterator[Annotation]:
         if not entry.keys() & {self._control, *_FLAT}:
@@ -86,36 +77,24 @@ class Reader:
                 f"it has {shown(sorted(entry))}, of which nothing says what it is "
                 "about; this is no export of Label Studio"
             )
-        choices = _texts(entry.get(self._control))
+        choices, who = _texts(entry.get(self._control)), entry.get("annotator")
         if self._control in entry:
             self.found = True
-        else:
-            for key, value in entry.items():
-                if (
-                    key not in ("name", "image", "annotator")
-                    and isinstance(value, str)
-                    and value in self._vocabulary.classes
-                ):
-                    self.elsewhere = self.elsewhere or (place, key)
-        who = entry.get("annotator")
-        answered = choices or who or entry.get("annotation_id") is not None
-        if answered:
+        elif self.elsewhere is None:
+            classes = self._vocabulary.classes
+            named = (k for k, v in entry.items() if isinstance(v, str) and v in classes)
+            others = (key for key in named if key not in ("name", "image", "annotator"))
+            other = next(others, None)
+            self.elsewhere = None if other is None else (place, other)
+        if choices or who or entry.get("annotation_id") is not None:
             # Label Studio's own word for nobody.
             who = None if who == "None" else who
-            item = self._item(entry)
-            yield self._annotation(
-                item, choices, who, entry.get("lead_time"), _time_of(entry)
-            )
+            yield self._annotation(self._item(entry), choices, who, entry)
 
     def _choices(self, place: str, results: Any) -> list:
-        if results is None:
-            return []
-        if not isinstance(results, list):
-            raise ValueError(f"result is {shown(results)}; expected a list")
         choices, others, elsewhere = [], set(), None
-        for result in results:
-            if not isinstance(result, dict):
-                raise ValueError(f"result holds {shown(result)}; expected objects")
+        for result in expect("result", results, list | None, "a list") or ():
+            expect("result", result, dict, "objects", verb="holds")
             control, kind = result.get("from_name", self._control), result.get("type")
             if kind != "choices":
                 others.add(str(kind))
@@ -136,7 +115,7 @@ class Reader:
         return choices
 
     def _annotation(
-        self, item: int, choices: list, who: Any, time: Any, at: float | None
+        self, item: int, choices: list, who: Any, answer: dict
     ) -> Annotation:
         labels = [self._vocabulary.label(choice) for choice in choices]
         if len(set(labels)) > 1:
@@ -144,16 +123,10 @@ class Reader:
                 f"item {item} has more than one choice, {shown(choices)}; annotators "
                 'may choose one class (choice="single")'
             )
-        try:
-            return _annotations.check(
-                Annotation(
-                    item, labels[0] if labels else None, _annotator(who), time, at=at
-                ),
-                num_items=len(self._vocabulary.names),
-                num_classes=len(self._vocabulary.classes),
-            )
-        except ValueError as error:
-            raise ValueError(f"lead_time: {error}") from error
+        label, time = labels[0] if labels else None, answer.get("lead_time")
+        said = Annotation(item, label, _annotator(who), time, at=_time_of(answer))
+        with located("lead_time"):
+            return self._vocabulary.check(said)
 
     def _item(self, data: dict) -> int:
         index, name, image = (data.get(key) for key in ("jal_item", "name", "image"))
@@ -216,22 +189,13 @@ def _time_of(answer: dict) -> float | None:
     return None
 
 
-def _flag(answer: dict, name: str) -> bool:
-    value = answer.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise ValueError(f"{name} is {shown(value)}; expected true or false")
-    return bool(value)
-
-
 def _annotator(who: Any) -> str:
     if isinstance(who, dict):
         told = (who.get(key) for key in ("email", "username", "id"))
         who = next((value for value in told if value not in (None, "")), None)
-    if who is None:
-        return ""
-    if isinstance(who, bool) or not isinstance(who, int | str):
-        raise ValueError(f"completed_by is {shown(who)}; expected a number or text")
-    return str(who)
+    kind = type(None) if isinstance(who, bool) else int | str | None
+    told = expect("completed_by", who, kind, "a number or text")
+    return "" if told is None else str(told)
 
 
 def is_json(path: str | os.PathLike) -> bool:
@@ -270,9 +234,7 @@ def _csv_rows(path: str | os.PathLike) -> Iterator[tuple[str, dict[str, Any]]]:
     """The rows of a file, as objects of a JSON-MIN export."""
     for line, cells in _tables.rows(path):
         row: dict[str, Any] = {name: cell for name, cell in cells.items() if cell}
-        try:
+        with located(f"{path}, {line}"):
             row["jal_item"] = _tables.whole("jal_item", row.get("jal_item"))
             row["lead_time"] = _tables.number("lead_time", row.get("lead_time"))
-        except ValueError as error:
-            raise ValueError(f"{path}, {line}: {error}") from error
         yield line, row

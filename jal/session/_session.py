@@ -29,6 +29,11 @@ CHECKPOINTS_FOLDER = "checkpoints"
 UNITS = ("seconds", "cost")
 
 
+def check_unit(unit: str) -> None:
+    if unit not in UNITS:
+        raise ValueError(f"unit={unit!r}; allowed are {' and '.join(UNITS)}")
+
+
 class Recipe(NamedTuple):
     """How a session trains and chooses: code, so it is given anew at each opening.
 
@@ -98,12 +103,12 @@ class Session:
     (2, 0, 5.5)
     """
 
-    def __init__(self, store: LabelStore, folder: Path, x: Any, recipe: Recipe):
+    def __init__(self, store: LabelStore, x: Any, recipe: Recipe):
         """Not called directly: see `create` and `open`."""
         self.store = store
         self.recipe = recipe
-        self._folder = folder
-        self._x = jax.tree.map(jnp.asarray, x)
+        self._folder = store.folder
+        self.x = jax.tree.map(jnp.asarray, x)
         self._key = jax.random.key(store.facts["seed"])
 
     @classmethod
@@ -140,23 +145,21 @@ class Session:
 
         See the class for an example.
         """
-        if unit not in UNITS:
-            raise ValueError(f'unit={unit!r}; allowed are "seconds" and "cost"')
+        check_unit(unit)
         checkpoints.require("a session")
         num_items, checksum = _checked(x)
         facts = dict(facts or {}) | {"seed": seed, "unit": unit, "x_crc32": checksum}
-        folder = Path(folder)
         store = LabelStore.create(
             folder, num_items=num_items, classes=classes, facts=facts, told=told
         )
-        return cls(store, folder, x, recipe)
+        return cls(store, x, recipe)
 
     @classmethod
-    def open(cls, folder: str | Path, x: Any, recipe: Recipe) -> "Session":
+    def open(cls, folder: str | Path | LabelStore, x: Any, recipe: Recipe) -> "Session":
         """Goes on with a session.
 
         Args:
-          folder: that `create` made.
+          folder: that `create` made, or its store.
           x: the same pool.
           recipe: the same code.
 
@@ -170,15 +173,14 @@ class Session:
         See the class for an example.
         """
         checkpoints.require("a session")
-        folder = Path(folder)
-        store = LabelStore(folder)
+        store = folder if isinstance(folder, LabelStore) else LabelStore(folder)
         num_items, checksum = _checked(x)
         if (num_items, checksum) != (store.num_items, store.facts["x_crc32"]):
             raise ValueError(
-                f"x is not the pool of {folder}, which has {store.num_items} items and "
-                "another content; give the same arrays as at the beginning"
+                f"x is not the pool of {store.folder}, which has {store.num_items} "
+                "items and another content; give the same arrays as at the beginning"
             )
-        return cls(store, folder, x, recipe)
+        return cls(store, x, recipe)
 
     def ask(
         self, k: int, *, beta: float = 0.0, test: bool = False, another: bool = False
@@ -217,8 +219,7 @@ class Session:
                     if batch.purpose == purpose and left.any():
                         return _asked(batch, left)
             number = len(batches) + 1
-            answered = (labels.label >= 0) | labels.is_skipped | labels.is_disputed
-            is_open = ~(answered | labels.is_asked)
+            is_open = ~(labels.is_answered | labels.is_asked)
             if not is_open.any():
                 raise ValueError(
                     "nothing is left to ask: every item of the pool was asked for or "
@@ -269,21 +270,19 @@ class Session:
           ValueError: lengths that differ, or a value out of range; then nothing was
             taken.
         """
-        columns = {"indices": indices, "labels": labels}
-        columns |= {"costs": costs, "seconds": seconds}
-        sizes = {n: len(v) for n, v in columns.items() if v is not None}
+        unknown = [None] * len(indices)
+        columns = {
+            "indices": indices,
+            "labels": labels,
+            "seconds": unknown if seconds is None else seconds,
+            "costs": unknown if costs is None else costs,
+        }
+        sizes = {name: len(column) for name, column in columns.items()}
         if len(set(sizes.values())) > 1:
             raise ValueError(f"{sizes}; all must have the same length")
-        missing = [None] * len(indices)
         annotations = [
             Annotation(item, _label(label), annotator, _amount(time), _amount(price))
-            for item, label, time, price in zip(
-                indices,
-                labels,
-                missing if seconds is None else seconds,
-                missing if costs is None else costs,
-                strict=True,
-            )
+            for item, label, time, price in zip(*columns.values(), strict=True)
         ]
         return self.store.tell(annotations, final=final)
 
@@ -340,19 +339,16 @@ class Session:
         return self.store.add_batch(number, TRAIN, items, scores=scores)
 
     def _add_chosen(self, number, labels, strategy, count, beta) -> bool:
-        recipe = self.recipe
-        told = _told_costs(labels, self.store.facts["unit"])
+        recipe, unit = self.recipe, self.store.facts["unit"]
+        told = _told_costs(labels, unit)
         cost_learner = recipe.cost_learner if np.isfinite(told).sum() >= 2 else None
         if beta > 0 and cost_learner is None:
-            unit = self.store.facts["unit"]
+            why = f"{unit} above 0 were told of fewer than two items; tell them"
+            if recipe.cost_learner is None:
+                why = "the recipe has no cost_learner; give one"
             raise ValueError(
-                f"beta={beta} weighs the {unit} of a label, but "
-                + (
-                    "the recipe has no cost_learner; give one, or beta=0"
-                    if recipe.cost_learner is None
-                    else f"{unit} above 0 were told of fewer than two items; tell "
-                    "them, or ask with beta=0"
-                )
+                f"beta={beta} weighs the {unit} of a label, but {why}, or ask with "
+                "beta=0"
             )
         carried = self._restore(self.store.batches(), strategy)
         tested = np.flatnonzero(labels.is_test & (labels.label >= 0))
@@ -398,7 +394,7 @@ class Session:
         """The pool with the labels that train, and no others."""
         y = np.full(self.store.num_items, -1, np.int32)
         y[labels.order] = labels.label[labels.order]
-        return Data(self._x, jnp.asarray(y))
+        return Data(self.x, jnp.asarray(y))
 
     def _strategy_of(self, beta: float) -> Strategy:
         strategy = self.recipe.strategy
@@ -414,16 +410,9 @@ class Session:
 
     def _restore(self, batches: list[AskedBatch], strategy: Strategy) -> Carried:
         """What the last batch that a model chose has left, or the beginning."""
-        step = _last_step(batches)
-        recipe = self.recipe
-        initial = rounds.initial(
-            self._key,
-            self._x,
-            recipe.learner,
-            strategy,
-            recipe.cost_learner,
-            recipe.propose,
-        )
+        step, recipe = _last_step(batches), self.recipe
+        made_of = (recipe.learner, strategy, recipe.cost_learner, recipe.propose)
+        initial = rounds.initial(self._key, self.x, *made_of)
         if step is None:
             # Placed as what is restored, so that both share a compilation.
             return jax.device_put(initial, jax.devices()[0])
@@ -475,15 +464,8 @@ def _asked(batch: AskedBatch, left: np.ndarray) -> Batch:
     size = len(batch.items)
     predicted = np.array(batch.detail.get("predicted", [-1] * size), np.int32)
     confidence = np.array(batch.detail.get("confidence", [np.nan] * size), float)
-    return Batch(
-        batch.number,
-        batch.purpose,
-        batch.items[left],
-        batch.scores[left],
-        batch.costs[left],
-        predicted[left],
-        confidence[left],
-    )
+    columns = (batch.items, batch.scores, batch.costs, predicted, confidence)
+    return Batch(batch.number, batch.purpose, *(column[left] for column in columns))
 
 
 def _eligible(labels: Labels) -> np.ndarray:

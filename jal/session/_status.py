@@ -1,5 +1,6 @@
 """How far a labelling session is, from what is stored of it: no pool, no model."""
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -184,6 +185,32 @@ def spending(
         total += sum(amounts(answers[item], field).values())
         curve.append((labels, total))
     return curve if total > 0 else []
+
+
+def said_of(store: LabelStore, items: Iterable[int]) -> dict[int, str]:
+    """What was said of some items, in a line each.
+
+    Args:
+      store: of the session.
+      items: pool indices.
+
+    Returns:
+      Lines by pool index.
+
+    >>> import tempfile
+    >>> store = LabelStore.create(tempfile.mkdtemp(), num_items=3, classes="ab")
+    >>> _ = store.tell([Annotation(2, 1, "ann"), Annotation(2, None)])
+    >>> said_of(store, [2])
+    {2: '(nobody): skip; ann: b'}
+    """
+    said = by_item(store.answers())
+    line = lambda answers: "; ".join(
+        f"{a.annotator or '(nobody)'}: "
+        + ("skip" if a.label is None else store.classes[a.label])
+        + (" (final)" if a.final else "")
+        for a in answers
+    )
+    return {int(item): line(said.get(item, [])) for item in items}
 
 
 def _annotator(who: str, said: list[Annotation]) -> Annotator:

@@ -69,6 +69,11 @@ ON CONFLICT DO UPDATE SET
   said_at = NULLIF(MAX(IFNULL(said_at, -1), IFNULL(excluded.said_at, -1)), -1)
 """
 
+_SAID = """
+SELECT item, annotator, label, final FROM annotations
+WHERE item IN (SELECT value FROM json_each(?))
+"""
+
 
 class AskedBatch(NamedTuple):
     """Items that were asked for together.
@@ -129,10 +134,14 @@ class Labels(NamedTuple):
     order: np.ndarray
 
     @property
+    def is_answered(self) -> np.ndarray:
+        """[N] bool, somebody said something of it, be it that nothing can be said."""
+        return (self.label >= 0) | self.is_skipped | self.is_disputed
+
+    @property
     def is_waiting(self) -> np.ndarray:
         """[N] bool, asked for and not yet answered."""
-        answered = (self.label >= 0) | self.is_skipped | self.is_disputed
-        return self.is_asked & ~answered
+        return self.is_asked & ~self.is_answered
 
 
 class LabelStore:
@@ -149,11 +158,14 @@ class LabelStore:
     ([-1, -1, 1], [True, False, False])
     """
 
-    def __init__(self, folder: str | Path):
+    def __init__(self, folder: str | Path, *, pages_beside: int = 1):
         """Opens the store of a folder.
 
         Args:
           folder: where `create` made one.
+          pages_beside: how much may lie in a file beside it, in pages of 4 KiB, before
+            it is copied into the file itself; with 1 a copy of the file alone is whole
+            whenever an answer was taken, with more many answers are taken faster.
 
         Raises:
           FileNotFoundError: there is none.
@@ -169,6 +181,7 @@ class LabelStore:
         self._lock = threading.RLock()
         with self._errors_named():
             self._connection = _connect(self._path)
+            self._connection.execute(f"PRAGMA wal_autocheckpoint = {pages_beside}")
         weakref.finalize(self, self._connection.close)
         with self._reading() as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -268,19 +281,19 @@ class LabelStore:
         told = [check(annotation, **sizes) for annotation in annotations]
         if final:
             told = [annotation._replace(final=True) for annotation in told]
-        new, conflicts = 0, set()
+        rows, new, conflicts = [_row(annotation) for annotation in told], 0, set()
         with self._writing() as connection:
-            for annotation in told:
-                item, annotator, stored, *_ = row = _row(annotation)
-                others = connection.execute(
-                    "SELECT annotator, label, final FROM annotations WHERE item = ?",
-                    (item,),
-                ).fetchall()
-                new += (annotator, stored, int(annotation.final)) not in others
-                said = {each for _, each, _ in others if each != _SKIPPED}
-                if stored != _SKIPPED and said - {stored}:
+            held: dict[int, set[tuple]] = {row[0]: set() for row in rows}
+            for item, *answer in connection.execute(_SAID, [json.dumps(list(held))]):
+                held[item].add(tuple(answer))
+            for item, *answer, _, _, _ in rows:
+                answer, others = tuple(answer), held[item]
+                new += answer not in others
+                labels = {label for _, label, _ in others} - {_SKIPPED}
+                if answer[1] != _SKIPPED and labels - {answer[1]}:
                     conflicts.add(item)
-                connection.execute(_TELL, row)
+                others.add(answer)
+            connection.executemany(_TELL, rows)
         return Told(new, len(told) - new, tuple(sorted(conflicts)))
 
     def add_batch(
@@ -313,7 +326,7 @@ class LabelStore:
           ValueError: an item was asked for before.
         """
         columns = [
-            [None] * len(items) if values is None else _or_none(values)
+            [None] * len(items) if values is None else _numbers(values)
             for values in (scores, costs)
         ]
         with self._writing() as connection:
@@ -457,15 +470,13 @@ class LabelStore:
 
 
 def _connect(path: Path, journal: str = "WAL") -> sqlite3.Connection:
-    # Transactions are begun by hand; "full" waits for the disk at each commit, after
-    # which the file itself has everything, so that a copy of it alone is whole.
+    # Transactions are begun by hand; "full" waits for the disk at each commit.
     connection = sqlite3.connect(
         path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
     )
     try:
         connection.execute(f"PRAGMA journal_mode = {journal}")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA wal_autocheckpoint = 1")
         connection.execute("PRAGMA foreign_keys = ON")
     except BaseException:
         connection.close()
@@ -479,8 +490,10 @@ def _row(annotation: Annotation) -> tuple:
     return item, annotator, stored, int(final), seconds, cost, at
 
 
-def _or_none(values) -> list[float | None]:
-    return [float(v) if np.isfinite(v) else None for v in np.asarray(values)]
+def _numbers(values) -> list[float]:
+    """What is not finite as NaN, which SQLite takes as nothing."""
+    values = np.asarray(values, float)
+    return np.where(np.isfinite(values), values, np.nan).tolist()
 
 
 def _mean(values: Iterable[float]) -> float:

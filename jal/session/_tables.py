@@ -5,6 +5,7 @@ opened, run or shown as HTML.
 """
 
 import codecs
+import contextlib
 import csv
 import io
 import os
@@ -12,6 +13,8 @@ import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
+
+from jal._core import files
 
 COLUMNS = ("index", "name", "label", "annotator", "seconds", "cost")
 
@@ -153,12 +156,8 @@ def write(path: Path, table: Iterable[Sequence[Any]]) -> None:
         raise ValueError(
             f"{path}: a name or an annotator cannot be written as UTF-8 text ({error})"
         ) from error
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
+    with files.writing(path) as file:
         file.write(encoded)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def number(what: str, text: str | None) -> float | None:
@@ -222,6 +221,22 @@ def shown(value: Any) -> str:
     ("'cat'", 60)
     """
     return _REPR.repr(value)
+
+
+def expect(what: str, value: Any, kind: Any, expected: str, verb: str = "is") -> Any:
+    """The value, if it is of that kind."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{what} {verb} {shown(value)}; expected {expected}")
+    return value
+
+
+@contextlib.contextmanager
+def located(place: str) -> Iterator[None]:
+    """Says of an error where it is."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
 
 
 def is_whole(text: str) -> bool:
