@@ -64,6 +64,7 @@ class passes(_Scorer):
         independent masks, which are bound by memory.
 
     >>> from jal import acquisition
+    >>> from jal.types import Outputs
     >>> apply = lambda weights, x, key=None: Outputs(logits=x @ weights)
     >>> predict = jax.tree_util.Partial(apply, jnp.ones((3, 2)))
     >>> scorer = passes(acquisition.entropy, 5)
@@ -102,7 +103,6 @@ class deterministic(_Scorer):
       batch_size: items predicted at a time, or None for all of them.
 
     >>> from jal import acquisition
-    >>> predict = jax.tree_util.Partial(lambda weights, x: Outputs(x @ weights), 1.0)
     >>> name_of(deterministic(acquisition.margin))
     'deterministic(jal.acquisition:margin, None)'
     """
@@ -124,6 +124,7 @@ class output(_Scorer):
       field: of `Outputs`, such as "loss_score" or "value".
       batch_size: items predicted at a time, or None for all of them.
 
+    >>> from jal.types import Outputs
     >>> predict = jax.tree_util.Partial(lambda w, x: Outputs(loss_score=w * x), 2.0)
     >>> print(output("loss_score")(predict, None, jnp.arange(3.0), None))
     [0. 2. 4.]
@@ -168,6 +169,7 @@ class members(_Scorer):
       batch_size: items predicted at a time, or None for all of them.
 
     >>> from jal import acquisition, learners
+    >>> from jal.types import Outputs
     >>> predict = learners.stacked(lambda w, x, key=None: Outputs(logits=x @ w))
     >>> predict = jax.tree_util.Partial(predict, jnp.ones((5, 3, 2)))
     >>> members(acquisition.bald)(predict, None, jnp.ones((4, 3)), None).shape

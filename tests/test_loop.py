@@ -120,7 +120,7 @@ def options(**changes):
 def arm_parts(arm: str):
     """Strategy and knowledge of the costs."""
     bald = functools.partial(
-        strategies.from_scores, acquisition.bald, num_samples=6, masks="shared"
+        strategies.from_scores, scorers.passes(acquisition.bald, 6)
     )
     return {
         "random": (strategies.random(), None),

@@ -84,10 +84,6 @@ def by_hand(key, features, covered, available, k, most=N):
     return pick_by_pick(features, cluster, covered & members, available, k)
 
 
-def test_it_is_a_selector():
-    assert selection.typical.__module__ == "jal.typicality"
-
-
 @pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("seed", range(6))
 def test_picks_are_those_made_one_by_one(seed, whole):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from sklearn.datasets import load_digits
 
-from jal import acquisition, learners, scoring
+from jal import acquisition, learners, scorers, scoring
 from jal import pool as pools
 from jal.types import Data, Outputs
 
@@ -39,9 +39,14 @@ start = learner.init(jax.random.key(1))
 variables, _ = jax.jit(learner.fit)(jax.random.key(2), start, Data(x, y), state)
 
 # %% Score everything, a chunk at a time: x may as well be a file larger than memory.
-score = scoring.by_passes(learner.predict, acquisition.bald, num_samples=50)
+predict = jax.tree_util.Partial(learner.predict, variables)
 result = scoring.score_pool(
-    score, variables, x, key=jax.random.key(3), chunk_size=500, progress=False
+    scorers.passes(acquisition.bald, 50),
+    predict,
+    x,
+    key=jax.random.key(3),
+    chunk_size=500,
+    progress=False,
 )
 scores = jnp.where(state.labeled, -jnp.inf, jnp.asarray(result.scores))
 

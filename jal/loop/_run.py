@@ -128,7 +128,14 @@ def make_step(
         _evaluated(rounds, evaluate_rounds),
         observe,
     )
-    return functools.partial(_init, settings), functools.partial(_step, settings)
+
+    def init(key: jax.Array, data: Data, initial: jax.Array) -> State:
+        return _init(settings, key, data, initial)
+
+    def step(key: jax.Array, data: Data, state: State) -> tuple[State, RoundInfo]:
+        return _step(settings, key, data, state)
+
+    return init, step
 
 
 class _Settings(NamedTuple):
