@@ -205,31 +205,21 @@ class Facts(NamedTuple):
     reference: str
 
 
+# fmt: off
 FACTS = (
     Facts(entropy, "logits", "0", "ln C", "H[mean p]", "Gal et al. 2017"),
-    Facts(
-        *(bald, "logits, S >= 2", "0", "ln C"),
-        *("H[mean p] - mean H[p]", "Houlsby et al. 2011"),
-    ),
-    Facts(
-        *(mean_std, "logits, S >= 2", "0", "1/2"),
-        *("mean over c of the std of p_c", "Gal et al. 2017"),
-    ),
+    Facts(bald, "logits, S >= 2", "0", "ln C", "H[mean p] - mean H[p]",
+          "Houlsby et al. 2011"),
+    Facts(mean_std, "logits, S >= 2", "0", "1/2", "mean over c of the std of p_c",
+          "Gal et al. 2017"),
     Facts(margin, "logits", "0", "1", "1 - (p_1 - p_2)", "Scheffer et al. 2001"),
-    Facts(
-        *(least_confidence, "logits", "0", "1 - 1/C"),
-        *("1 - p_1", "Lewis and Gale 1994"),
-    ),
-    Facts(
-        *(variation_ratio, "logits, S >= 2", "0", "1 - 1/C"),
-        *("1 - votes for the mode / S", "Gal et al. 2017"),
-    ),
-    Facts(
-        *(predicted_loss, "loss_score", "-inf", "inf"),
-        *("loss_score as it is", "Yoo and Kweon 2019"),
-    ),
-    Facts(
-        *(shift, "two models", "-1", "1"),
-        *("(g' - g) / (g' + g)", "Aggarwal et al. 2022"),
-    ),
+    Facts(least_confidence, "logits", "0", "1 - 1/C", "1 - p_1",
+          "Lewis and Gale 1994"),
+    Facts(variation_ratio, "logits, S >= 2", "0", "1 - 1/C",
+          "1 - votes for the mode / S", "Gal et al. 2017"),
+    Facts(predicted_loss, "loss_score", "-inf", "inf", "loss_score as it is",
+          "Yoo and Kweon 2019"),
+    Facts(shift, "two models", "-1", "1", "(g' - g) / (g' + g)",
+          "Aggarwal et al. 2022"),
 )
+# fmt: on

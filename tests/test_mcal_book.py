@@ -115,7 +115,10 @@ def buy(folder, oracle, **options):
     model = Model(train, TrainingPrice(per_image=1e-3))
     options = {"thetas": [0.5, 1.0], "ask_at_most": 4, "progress": False, **options}
     return label(
-        *(jax.random.key(0), {"a": model}, oracle, TERMS),
+        jax.random.key(0),
+        {"a": model},
+        oracle,
+        TERMS,
         num_classes=3,
         folder=folder,
         **options,

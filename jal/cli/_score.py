@@ -191,7 +191,9 @@ def score(
         # The summary says it, and in a line.
         warnings.filterwarnings("ignore", ".*are NaN and never chosen")
         result = scoring.score_pool(
-            *(job.scorer, job.predict, job.source),
+            job.scorer,
+            job.predict,
+            job.source,
             key=jax.random.key(seed),
             chunk_size=chunk_size,
             mesh=Mesh(np.array(jax.devices()), ("pool",)),

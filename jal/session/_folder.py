@@ -109,7 +109,9 @@ def begin(
         np.save(file, x)
     (folder / INTERFACE_FILE).write_text(interface)
     return Session.create(
-        *(folder, x, recipe),
+        folder,
+        x,
+        recipe,
         classes=classes,
         seed=seed,
         unit=unit,
@@ -222,7 +224,9 @@ def write_batch_files(
         paths = [names[item] if is_store else quote(names[item]) for item in items]
         images = [f"{image_url.rstrip('/')}/{path}" for path in paths]
     tasks = _label_studio.label_studio_tasks(
-        *(items, names, classes),
+        items,
+        names,
+        classes,
         images=images or None,
         probabilities=probabilities,
         pool=mark,
