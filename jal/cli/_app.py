@@ -56,11 +56,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.callback()(_jal)
-for _command in (
-    *(score, select, plan),
-    *(init, ask, tell, status, export, report),
-    acquisitions,
-):
+_LABEL = (init, ask, tell, status, export, report)
+for _command in (score, select, plan, *_LABEL, acquisitions):
     # Docstrings are raw, and a line of \b begins a paragraph that is not wrapped.
     _help = (inspect.getdoc(_command) or "").replace("\\b", "\b")
     app.command(_command.__name__, help=_help)(_command)
