@@ -110,7 +110,7 @@ def adaptive(
       (course, price, rounds) -> (next course, plan or None), where `rounds` are those
       of one candidate, the last of them measured but not decided.
 
-    >>> from jal.mcal._campaign import Round
+    >>> from jal.mcal import Round
     >>> policy = adaptive(Terms(1000, 100, 0.04, first_batch=10), thetas=[0.5])
     >>> measured = Round("a", 0, size=10, counts=[5], errors=[1])
     >>> policy(_plan.Course(), TrainingPrice(per_image=1e-3), [measured])[0].batch
@@ -164,7 +164,7 @@ def fixed_batch(terms: Terms, batch: int) -> Policy:
     Raises:
       ValueError: batch is below 1, or the terms have another `theta_base`.
 
-    >>> from jal.mcal._campaign import Round
+    >>> from jal.mcal import Round
     >>> terms = Terms(1000, 100, 0.04, theta_base="remaining")
     >>> policy = fixed_batch(terms, 50)
     >>> measured = Round("a", 0, size=10, machine=0)

@@ -204,7 +204,7 @@ def small_cnn(outputs: int | None = 10) -> GalCNN:
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over the last axis, with `jal.normalization`.
+    """Batch normalisation over the last axis, with `jal.nn.normalize`.
 
     Has the variables of Flax's, and its values but for rounding.
 

@@ -1,6 +1,6 @@
 """Active learning with people: ask for a batch, tell what they said, again and again.
 
-Everything told is kept in a folder (`jal.label_store`), together with the weights that
+Everything told is kept in a folder (`LabelStore`), together with the weights that
 chose the last batch. The folder can be opened again after a crash, or a month later,
 and goes on with the same choices as if nothing had happened.
 """
